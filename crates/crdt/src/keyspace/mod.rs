@@ -1,0 +1,336 @@
+//! The state of a node: every object by its key, with its digest.
+//!
+//! Keys are spread over [`SHARDS`] shards by a hash that is the same on every node, so two nodes can compare
+//! shard by shard where they differ, and a snapshot can travel shard by shard. Nearly all objects are
+//! registers with one value; those stand packed in their shard (see `shard.rs`), the others as objects.
+
+mod shard;
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+
+use crate::change::{CellWrite, Change, ChangeRef, Content, Namespace};
+use crate::dot::{Dot, ReplicaId};
+use crate::error::{CounterOverflow, DecodeError};
+use crate::fingerprint::{Fingerprint, Place, Tally};
+use crate::object::{Kind, Name, Object};
+use crate::pack::Reader;
+use crate::set::NAME_BYTES_MAX;
+use crate::vector::Covers;
+use shard::Shard;
+
+/// Number of shards. With a million keys a shard holds a thousand, about 100 kB: one chunk of a snapshot;
+/// an empty node spends 150 kB on them.
+pub const SHARDS: usize = 1 << SHARD_BITS;
+const SHARD_BITS: u32 = 10;
+
+/// Names an object: site, type and name.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Key {
+    /// The type.
+    pub kind: Kind,
+    /// Site of the network.
+    pub namespace: Namespace,
+    /// The name.
+    pub name: Name,
+}
+
+impl Key {
+    /// A key from its parts.
+    pub fn new(namespace: Namespace, kind: Kind, name: impl AsRef<[u8]>) -> Self {
+        Self { kind, namespace, name: name.as_ref().into() }
+    }
+
+    /// The object that a change goes to.
+    pub fn of_change(change: &Change) -> Option<Self> {
+        let Content::Op(op) = &change.content else { return None };
+        let kind = if change.path.len() == 1 { op.kind() } else { Kind::Map };
+        Some(Self::new(change.namespace, kind, change.path.first()?))
+    }
+
+    /// The bytes under which the object is hashed and stored: type, namespace (varint), name.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(self.name.len() + 6);
+        write_key(&mut bytes, self.kind, self.namespace, &self.name);
+        bytes
+    }
+
+    /// The inverse of [`Key::to_bytes`].
+    ///
+    /// # Errors
+    /// [`DecodeError`] for bytes that name no object.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(bytes);
+        let kind = Kind::from_code(reader.byte()?).ok_or(DecodeError::Invalid { what: "type", at: 0 })?;
+        let namespace = Namespace(reader.bounded("namespace", u32::MAX.into())? as u32);
+        let (value, bound) = (reader.left() as u64, NAME_BYTES_MAX as u64);
+        if value > bound {
+            return Err(DecodeError::Limit { what: "name length", value, bound });
+        }
+        Ok(Self::new(namespace, kind, reader.raw(reader.left())?))
+    }
+
+    /// The shard that holds the object.
+    pub fn shard(&self) -> usize {
+        Located::new(&self.to_bytes()).shard
+    }
+}
+
+fn write_key(bytes: &mut Vec<u8>, kind: Kind, namespace: Namespace, name: &[u8]) {
+    bytes.push(kind as u8);
+    let mut number = namespace.0;
+    while number >= 0x80 {
+        bytes.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    bytes.push(number as u8);
+    bytes.extend_from_slice(name);
+}
+
+/// Where a key stands: one hash serves the table, the shard and the fingerprint.
+#[derive(Clone, Copy)]
+struct Located {
+    place: Place,
+    hash: u64,
+    shard: usize,
+}
+
+impl Located {
+    fn new(key: &[u8]) -> Self {
+        let place = Place::root(key);
+        let hash = place.hash();
+        // The table uses the lowest and the highest bits, so the shard is cut from the middle.
+        Self { place, hash, shard: (hash >> 40) as usize & (SHARDS - 1) }
+    }
+}
+
+/// Replica ids of packed cells as two-byte numbers, in the order in which this node met them. They never
+/// leave the node.
+#[derive(Clone, Debug, Default)]
+struct Interner {
+    ids: Vec<ReplicaId>,
+}
+
+impl Interner {
+    fn intern(&mut self, replica: ReplicaId) -> Option<u16> {
+        let known = self.ids.iter().position(|id| *id == replica);
+        let place = known.unwrap_or_else(|| {
+            self.ids.push(replica);
+            self.ids.len() - 1
+        });
+        u16::try_from(place).ok()
+    }
+
+    fn id(&self, number: u16) -> ReplicaId {
+        self.ids[usize::from(number)]
+    }
+}
+
+/// Every object of a node.
+#[derive(Clone, Debug)]
+pub struct Keyspace {
+    shards: Vec<Shard>,
+    interner: Interner,
+    tally: Tally,
+    /// Keys of the objects that have journal entries.
+    journaled: BTreeSet<Vec<u8>>,
+    /// The key at hand, kept to spare an allocation a change.
+    scratch: Vec<u8>,
+}
+
+impl Default for Keyspace {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Keyspace {
+    /// An empty state.
+    pub fn new() -> Self {
+        Self {
+            shards: vec![Shard::default(); SHARDS],
+            interner: Interner::default(),
+            tally: Tally::default(),
+            journaled: BTreeSet::new(),
+            scratch: Vec::new(),
+        }
+    }
+
+    /// Applies one change in causal order. A change of a kind that is unknown here does nothing.
+    ///
+    /// # Errors
+    /// [`CounterOverflow`] when a sum leaves its range; the state is as before.
+    #[inline]
+    pub fn apply(&mut self, dot: Dot, change: &ChangeRef<'_>) -> Result<(), CounterOverflow> {
+        match change {
+            ChangeRef::Cell(cell) => self.apply_cell(dot, cell),
+            ChangeRef::Change(change) => self.apply_change(dot, change),
+        }
+    }
+
+    /// Applies a change that stands on its own; see [`Keyspace::apply`].
+    ///
+    /// # Errors
+    /// [`CounterOverflow`] when a sum leaves its range; the state is as before.
+    pub fn apply_change(&mut self, dot: Dot, change: &Change) -> Result<(), CounterOverflow> {
+        let Content::Op(op) = &change.content else { return Ok(()) };
+        let Some((name, rest)) = change.path.split_first() else { return Ok(()) };
+        let kind = if rest.is_empty() { op.kind() } else { Kind::Map };
+        let mut key = core::mem::take(&mut self.scratch);
+        key.clear();
+        write_key(&mut key, kind, change.namespace, name);
+        let place = Located::new(&key);
+        let result =
+            self.edit(&key, place, kind, |object, tally| object.apply(dot, change.stamp, rest, op, place.place, tally));
+        self.scratch = key;
+        result
+    }
+
+    fn apply_cell(&mut self, dot: Dot, cell: &CellWrite<'_>) -> Result<(), CounterOverflow> {
+        self.scratch.clear();
+        write_key(&mut self.scratch, Kind::Register, cell.namespace, cell.name);
+        let place = Located::new(&self.scratch);
+        let written = self.shards[place.shard].write_cell(&self.scratch, place, dot, cell, &mut self.interner);
+        if let Some(tally) = written {
+            self.tally.add(tally);
+            return Ok(());
+        }
+        // Not the plain case: a concurrent value, or an object that is not packed.
+        self.apply_change(dot, &ChangeRef::Cell(cell.clone()).into_change())
+    }
+
+    /// Changes one object and keeps the figures true. The closure either counts into the tally what it
+    /// changed, or leaves the object as it was.
+    fn edit<E>(
+        &mut self,
+        key: &[u8],
+        place: Located,
+        kind: Kind,
+        change: impl FnOnce(&mut Object, &mut Tally) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let shard = &mut self.shards[place.shard];
+        let slot = shard.unpack(key, place.hash, kind, &self.interner);
+        let mut tally = Tally::default();
+        let result = change(shard.object_mut(slot), &mut tally);
+        if tally.journal_entries != 0 {
+            if shard.object_mut(slot).tally(place.place).journal_entries == 0 {
+                self.journaled.remove(key);
+            } else if !self.journaled.contains(key) {
+                self.journaled.insert(key.to_vec());
+            }
+        }
+        shard.repack(key, place.hash, slot, &mut self.interner);
+        shard.count(tally);
+        self.tally.add(tally);
+        result
+    }
+
+    /// Changes one object in a way that its own methods do not count, and counts it anew: O(object).
+    fn edit_counted(&mut self, key: &Key, change: impl FnOnce(&mut Object)) {
+        let bytes = key.to_bytes();
+        let place = Located::new(&bytes);
+        let edited: Result<(), core::convert::Infallible> = self.edit(&bytes, place, key.kind, |object, tally| {
+            tally.remove(object.tally(place.place));
+            change(object);
+            tally.add(object.tally(place.place));
+            Ok(())
+        });
+        match edited {
+            Ok(()) => {}
+        }
+    }
+
+    /// The object under `key`.
+    pub fn object(&self, key: &Key) -> Option<Cow<'_, Object>> {
+        let bytes = key.to_bytes();
+        let place = Located::new(&bytes);
+        self.shards[place.shard].get(&bytes, place.hash, &self.interner)
+    }
+
+    /// Puts an object as it was stored or as a snapshot brought it, in place of whatever is there.
+    pub fn load(&mut self, key: &Key, object: Object) {
+        self.edit_counted(key, |present| *present = object);
+    }
+
+    /// Takes an object out altogether.
+    pub fn remove(&mut self, key: &Key) {
+        self.edit_counted(key, |present| *present = Object::new(key.kind));
+    }
+
+    /// Joins another node's object, whose past is `theirs`, into the one here, whose past is `mine`. A key
+    /// that the other node lacks is joined with an empty object of its type.
+    pub fn join(&mut self, key: &Key, other: &Object, mine: &dyn Covers, theirs: &dyn Covers) {
+        self.edit_counted(key, |present| present.join(mine, other, theirs));
+    }
+
+    /// Drops a journal entry of the object whose retention is over; true when it went.
+    pub fn forget(&mut self, key: &Key, path: &[Name], dot: Dot) -> bool {
+        let mut gone = false;
+        self.edit_counted(key, |object| gone = object.forget(path, dot));
+        gone
+    }
+
+    /// Drops what no longer counts anywhere in the object: only once the removals are stable. Returns how
+    /// many remains went.
+    pub fn collect(&mut self, key: &Key) -> usize {
+        let mut collected = 0;
+        self.edit_counted(key, |object| collected = object.collect());
+        collected
+    }
+
+    /// Keys of one shard, in the order of their bytes.
+    pub fn shard_keys(&self, shard: usize) -> Vec<Key> {
+        let mut keys: Vec<&[u8]> = self.shards[shard].keys().collect();
+        keys.sort_unstable();
+        keys.into_iter().filter_map(|key| Key::from_bytes(key).ok()).collect()
+    }
+
+    /// All keys, in the order of shards and inside a shard in that of their bytes.
+    pub fn keys(&self) -> impl Iterator<Item = Key> + '_ {
+        (0..SHARDS).flat_map(|shard| self.shard_keys(shard))
+    }
+
+    /// Keys of the objects with journal entries, in the order of their bytes.
+    pub fn journaled(&self) -> impl Iterator<Item = Key> + '_ {
+        self.journaled.iter().filter_map(|key| Key::from_bytes(key).ok())
+    }
+
+    /// Values in the journal.
+    pub fn journal_entries(&self) -> u64 {
+        self.tally.journal_entries
+    }
+
+    /// Digest of everything that is shown. O(1): it is kept up to date.
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.tally.fingerprint
+    }
+
+    /// Digest of one shard.
+    pub fn shard_fingerprint(&self, shard: usize) -> Fingerprint {
+        self.shards[shard].fingerprint()
+    }
+
+    /// Number of objects, also those of which only remains are left.
+    pub fn len(&self) -> usize {
+        self.shards.iter().map(Shard::len).sum()
+    }
+
+    /// True when there is no object.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Figures counted from scratch, for tests and for the audit's own check.
+    pub fn recount(&self) -> Tally {
+        let mut tally = Tally::default();
+        for key in self.keys() {
+            if let Some(object) = self.object(&key) {
+                tally.add(object.tally(Located::new(&key.to_bytes()).place));
+            }
+        }
+        tally
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,273 @@
+//! Last-writer-wins register that forgets nothing unlisted.
+//!
+//! - **Intent**: one value; the latest write counts.
+//! - **Who wins**: the value with the greatest write stamp. A write that saw another stands after it
+//!   whatever the clocks say, because its stamp is made greater than the one it replaces.
+//! - **Tie-break**: replica id, then place in the batch.
+//! - **Concurrent values**: all stay; those not shown form the journal, until a write names them.
+//! - **Cost of a delete**: none. Removing names the dots; a concurrent write survives (add-wins). Values
+//!   that were hidden from the author of a write or removal are *retired*: kept in the journal, never
+//!   shown again.
+//! - **Paper**: Johnson and Thomas, RFC 677 (1975), for the rule; Preguiça et al., "Dotted Version
+//!   Vectors" (2010), for keeping siblings.
+
+use crate::crdt::{Crdt, survives};
+use crate::dot::Dot;
+use crate::error::{CounterOverflow, DecodeError};
+use crate::fingerprint::{Leaf, Place, Tally};
+use crate::hlc::{Hlc, write_stamp};
+use crate::mutant::{Mutant, active};
+use crate::pack::{DotTable, Reader, Writer};
+use crate::value::Value;
+use crate::vector::Covers;
+
+/// One written value.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Entry {
+    /// Who wrote it.
+    pub dot: Dot,
+    /// Its write stamp.
+    pub stamp: Hlc,
+    /// The value.
+    pub value: Value,
+}
+
+impl Entry {
+    /// Total order of values in one place: later stamps are greater, replica ids break ties.
+    pub(crate) fn rank(&self) -> (Hlc, Dot) {
+        if active(Mutant::AsymmetricTieBreak) {
+            return (self.stamp, Dot::new(crate::ReplicaId(0), 0, 0));
+        }
+        (self.stamp, self.dot)
+    }
+}
+
+/// A last-writer-wins register.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Register {
+    /// Greatest rank first.
+    entries: Vec<Entry>,
+    /// Entries that are never shown again, sorted.
+    retired: Vec<Dot>,
+}
+
+/// What a write, a removal or a restore does.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct RegisterDelta {
+    /// Values that the author saw and that are gone.
+    pub replaces: Vec<Dot>,
+    /// Values that the author's register held without showing them: hidden for good, and journaled.
+    pub retires: Vec<Dot>,
+    /// The new value, if there is one.
+    pub write: Option<Value>,
+}
+
+impl Register {
+    /// Sets `value` at time `now`: returns the write stamp and the delta.
+    pub fn set(&self, value: Value, now: Hlc) -> (Hlc, RegisterDelta) {
+        let stamp = write_stamp(now, self.shown().map(|shown| shown.stamp));
+        let (replaces, retires) = self.seen();
+        (stamp, RegisterDelta { replaces, retires, write: Some(value) })
+    }
+
+    /// Removes the value that is shown. `None` when there is none.
+    pub fn remove(&self) -> Option<RegisterDelta> {
+        self.shown()?;
+        let (replaces, retires) = self.seen();
+        Some(RegisterDelta { replaces, retires, write: None })
+    }
+
+    /// Writes a journaled value anew, so that its entry vanishes everywhere. `None` when it is not in the
+    /// journal any more.
+    pub fn restore(&self, dot: Dot, now: Hlc) -> Option<(Hlc, RegisterDelta)> {
+        let entry = self.journal().find(|entry| entry.dot == dot)?;
+        let (stamp, mut delta) = self.set(entry.value.clone(), now);
+        delta.retires.retain(|retired| *retired != dot);
+        delta.replaces.push(dot);
+        Some((stamp, delta))
+    }
+
+    /// The value that counts.
+    pub fn shown(&self) -> Option<&Entry> {
+        self.entries.iter().find(|entry| !self.is_retired(entry.dot))
+    }
+
+    /// Values that are present and neither shown nor equal to the shown one.
+    pub fn journal(&self) -> impl Iterator<Item = &Entry> {
+        let shown = self.shown().map(|entry| &entry.value);
+        self.entries.iter().filter(move |entry| Some(&entry.value) != shown)
+    }
+
+    /// Drops a journal entry whose retention is over.
+    ///
+    /// SUBTLE: only retired entries go. Another one is shown again when everything above it is removed,
+    /// and would then be missing here alone; the next write retires it.
+    pub fn forget(&mut self, dot: Dot) -> bool {
+        let Ok(at) = self.retired.binary_search(&dot) else { return false };
+        self.retired.remove(at);
+        self.entries.retain(|entry| entry.dot != dot);
+        true
+    }
+
+    /// The register as one plain entry, which is what nearly all of them are.
+    pub fn as_single(&self) -> Option<&Entry> {
+        match self.entries.as_slice() {
+            [entry] if self.retired.is_empty() => Some(entry),
+            _ => None,
+        }
+    }
+
+    /// A register that holds one plain entry.
+    pub fn from_single(entry: Entry) -> Self {
+        Self { entries: vec![entry], retired: Vec::new() }
+    }
+
+    /// What a writer has seen: dots of the shown value and of every known value equal to it, which is no
+    /// conflict; and the dots that its register held hidden.
+    fn seen(&self) -> (Vec<Dot>, Vec<Dot>) {
+        let Some(shown) = self.shown() else { return Default::default() };
+        let known = self.entries.iter().filter(|entry| !self.is_retired(entry.dot));
+        let (equal, hidden): (Vec<_>, Vec<_>) = known.partition(|entry| entry.value == shown.value);
+        let dots = |entries: Vec<&Entry>| entries.into_iter().map(|entry| entry.dot).collect();
+        (dots(equal), dots(hidden))
+    }
+
+    fn is_retired(&self, dot: Dot) -> bool {
+        self.retired.binary_search(&dot).is_ok()
+    }
+
+    fn retire(&mut self, dot: Dot) {
+        if let Err(at) = self.retired.binary_search(&dot) {
+            self.retired.insert(at, dot);
+        }
+    }
+
+    fn holds(&self, dot: Dot) -> bool {
+        self.entries.iter().any(|entry| entry.dot == dot)
+    }
+
+    fn insert(&mut self, entry: Entry) {
+        let at = self.entries.partition_point(|present| present.rank() > entry.rank());
+        self.entries.insert(at, entry);
+    }
+}
+
+impl Crdt for Register {
+    type Delta = RegisterDelta;
+
+    fn apply(
+        &mut self,
+        dot: Dot,
+        stamp: Hlc,
+        delta: &RegisterDelta,
+        place: Place,
+        tally: &mut Tally,
+    ) -> Result<(), CounterOverflow> {
+        tally.remove(self.tally(place));
+        self.entries.retain(|entry| !delta.replaces.contains(&entry.dot));
+        self.retired.retain(|dot| !delta.replaces.contains(dot));
+        for dot in &delta.retires {
+            if self.holds(*dot) {
+                self.retire(*dot);
+            }
+        }
+        if let Some(value) = &delta.write {
+            if active(Mutant::JournalEntryLost) {
+                self.entries.retain(|entry| entry.stamp > stamp);
+            }
+            self.insert(Entry { dot, stamp, value: value.clone() });
+        }
+        tally.add(self.tally(place));
+        Ok(())
+    }
+
+    fn named(delta: &RegisterDelta, visit: &mut dyn FnMut(Dot)) {
+        delta.replaces.iter().chain(&delta.retires).copied().for_each(visit);
+    }
+
+    fn join(&mut self, mine: &dyn Covers, other: &Self, theirs: &dyn Covers) {
+        self.entries.retain(|entry| survives(&entry.dot, other.holds(entry.dot), theirs));
+        for entry in &other.entries {
+            if !self.holds(entry.dot) && !mine.covers(&entry.dot) {
+                self.insert(entry.clone());
+            }
+        }
+        other.retired.iter().for_each(|dot| self.retire(*dot));
+        let mut retired = core::mem::take(&mut self.retired);
+        retired.retain(|dot| self.holds(*dot));
+        self.retired = retired;
+    }
+
+    fn tally(&self, place: Place) -> Tally {
+        let mut tally = Tally { journal_entries: self.journal().count() as u64, ..Tally::default() };
+        if let Some(shown) = self.shown() {
+            tally.fingerprint.add(place.value(Leaf::Register, &[], shown.dot, shown.stamp, &shown.value));
+        }
+        tally
+    }
+
+    fn is_bottom(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    fn dots(&self, visit: &mut dyn FnMut(Dot)) {
+        self.entries.iter().map(|entry| entry.dot).for_each(visit);
+    }
+
+    fn encode(&self, writer: &mut Writer, table: &DotTable) {
+        writer.varint(self.entries.len() as u64);
+        for entry in &self.entries {
+            writer.dot(entry.dot, table);
+            writer.varint(entry.stamp.0);
+            writer.value(&entry.value);
+        }
+        writer.dots(&self.retired, table);
+    }
+
+    fn decode(reader: &mut Reader<'_>, table: &DotTable) -> Result<Self, DecodeError> {
+        let count = reader.count("number of values", 4)?;
+        let mut entries: Vec<Entry> = Vec::with_capacity(count);
+        for _ in 0..count {
+            let at = reader.at();
+            let dot = reader.dot(table)?;
+            let stamp = Hlc(reader.varint()?);
+            let entry = Entry { dot, stamp, value: reader.value()? };
+            if entries.last().is_some_and(|last| (last.stamp, last.dot) <= (entry.stamp, entry.dot)) {
+                return Err(DecodeError::NotCanonical { what: "order of values", at });
+            }
+            entries.push(entry);
+        }
+        let at = reader.at();
+        let register = Self { entries, retired: reader.sorted_dots(table)? };
+        if register.retired.iter().any(|dot| !register.holds(*dot)) {
+            return Err(DecodeError::Invalid { what: "retired value", at });
+        }
+        Ok(register)
+    }
+
+    fn encode_delta(delta: &RegisterDelta, writer: &mut Writer, table: &DotTable) {
+        // One head byte for the usual cases: a write (1) that replaces one value (2) and retires none (4).
+        let flags = u8::from(delta.write.is_some())
+            | u8::from(delta.replaces.len() == 1) << 1
+            | u8::from(!delta.retires.is_empty()) << 2;
+        writer.byte(flags);
+        match delta.replaces.as_slice() {
+            [dot] => writer.dot(*dot, table),
+            dots => writer.dots(dots, table),
+        }
+        if !delta.retires.is_empty() {
+            writer.dots(&delta.retires, table);
+        }
+        if let Some(value) = &delta.write {
+            writer.value(value);
+        }
+    }
+
+    fn decode_delta(reader: &mut Reader<'_>, table: &DotTable) -> Result<RegisterDelta, DecodeError> {
+        let flags = reader.bounded("flags of a register change", 7)?;
+        let replaces = if flags & 2 != 0 { vec![reader.dot(table)?] } else { reader.dots(table)? };
+        let retires = if flags & 4 != 0 { reader.dots(table)? } else { Vec::new() };
+        let write = if flags & 1 != 0 { Some(reader.value()?) } else { None };
+        Ok(RegisterDelta { replaces, retires, write })
+    }
+}

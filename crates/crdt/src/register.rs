@@ -122,14 +122,13 @@ impl Register {
         Self { entries: vec![entry], retired: Vec::new() }
     }
 
-    /// What a writer has seen: dots of the shown value and of every known value equal to it, which is no
-    /// conflict; and the dots that its register held hidden.
+    /// What a writer has seen: dots of the shown value and of every known value equal to it, retired or
+    /// not, which is no conflict; and the dots that its register held hidden.
     fn seen(&self) -> (Vec<Dot>, Vec<Dot>) {
         let Some(shown) = self.shown() else { return Default::default() };
-        let known = self.entries.iter().filter(|entry| !self.is_retired(entry.dot));
-        let (equal, hidden): (Vec<_>, Vec<_>) = known.partition(|entry| entry.value == shown.value);
-        let dots = |entries: Vec<&Entry>| entries.into_iter().map(|entry| entry.dot).collect();
-        (dots(equal), dots(hidden))
+        let (equal, other): (Vec<_>, Vec<_>) = self.entries.iter().partition(|entry| entry.value == shown.value);
+        let hidden = other.into_iter().filter(|entry| !self.is_retired(entry.dot));
+        (equal.into_iter().map(|entry| entry.dot).collect(), hidden.map(|entry| entry.dot).collect())
     }
 
     fn is_retired(&self, dot: Dot) -> bool {

@@ -33,7 +33,7 @@ pub struct ViewCell {
 pub struct ViewSum {
     /// What the database shows.
     pub amount: i128,
-    /// The sums in it, each with a mark that says whether it hangs on all shown lives.
+    /// The sums in it, sorted by birth, each with a mark that says whether it hangs on all shown lives.
     pub seen: Vec<(Seen, bool)>,
 }
 
@@ -69,7 +69,8 @@ impl Row {
         }
         for (name, column) in self.columns() {
             if let Some(shown) = column.shown() {
-                let equal = column.cells.iter().filter(|cell| cell.is_living() && cell.value == shown.value);
+                // Also those whose lives ended: whoever writes over the value has seen what they hold.
+                let equal = column.cells.iter().filter(|cell| cell.value == shown.value);
                 let dots = equal.map(|cell| cell.dot).collect();
                 let cell = ViewCell { value: shown.value.clone(), stamp: shown.stamp, dots };
                 view.cells.insert(name.clone(), cell);
@@ -300,8 +301,11 @@ impl ViewSum {
         if let Some(increment) = &column.add {
             let seen = increment.seen(dot)?;
             self.amount = self.amount.checked_add(increment.amount).ok_or(CounterOverflow)?;
-            self.seen.retain(|(present, _)| present.birth != seen.birth);
-            self.seen.push((seen, true));
+            // In the order of births, as `Row::view` has them: a followed view equals a fresh one.
+            match self.seen.binary_search_by_key(&seen.birth, |(present, _)| present.birth) {
+                Ok(at) => self.seen[at] = (seen, true),
+                Err(at) => self.seen.insert(at, (seen, true)),
+            }
         }
         Ok(())
     }

@@ -1,0 +1,32 @@
+# The commands of this project. Each one is a script or one cargo line: nothing is hidden here.
+#
+#   make test    everything CI runs, ending with nextest's summary
+#   make demo    one simulated cluster, told so that a person can follow it    (ARGS="...")
+#   make bench   every figure beside its peer, written to bench/results.json   (ARGS="...")
+#   make fuzz    the decoders against libFuzzer   (FUZZ_SECONDS=60 FUZZ_TARGETS="a b")
+#   make fuzz-corpus   keeps what `make fuzz` found and the committed corpus did not reach
+#   make tools   what the above needs and this machine lacks
+
+.PHONY: test demo bench fuzz fuzz-corpus tools
+
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS ?=
+ARGS ?=
+
+test:
+	@sh scripts/test.sh
+
+demo:
+	cargo run -p sim -- --demo $(ARGS)
+
+bench:
+	cargo run --release -p bench -- $(ARGS)
+
+fuzz:
+	@sh scripts/fuzz.sh --seconds $(FUZZ_SECONDS) $(FUZZ_TARGETS)
+
+fuzz-corpus:
+	@sh scripts/fuzz.sh --merge $(FUZZ_TARGETS)
+
+tools:
+	@sh scripts/install-tools.sh

@@ -1,0 +1,78 @@
+//! What a person reads at the end of a run.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::thread;
+
+use crate::measure::Figures;
+use crate::results::Claim;
+use crate::workload::{KEY_BYTES, LIVE_KEYS, VALUE_BYTES};
+
+/// All measured figures, a line for each library.
+pub(crate) fn table(all_figures: &[Figures]) -> String {
+    let mut text = String::new();
+    let _ = writeln!(text, "\n{}; {LIVE_KEYS} live keys of {KEY_BYTES} B, values of {VALUE_BYTES} B\n", machine());
+    let _ = writeln!(
+        text,
+        "{:<15} {:>11} {:>11}  {:>8} {:>8}  {:>8} {:>8}  {:>8} {:>8}",
+        "", "apply b1", "apply b100", "wire b1", "b100", "3 w. b1", "b100", "memory", "updated"
+    );
+    let _ = writeln!(
+        text,
+        "{:<15} {:>11} {:>11}  {:>17}  {:>17}  {:>17}",
+        "", "ops/s", "ops/s", "B/op beside k+v", "B/op beside k+v", "B/cell beside k+v"
+    );
+    for figures in all_figures {
+        let [single, hundred] = &figures.at;
+        let _ = writeln!(
+            text,
+            "{:<15} {:>11.0} {:>11.0}  {:>8.1} {:>8.1}  {:>8.1} {:>8.1}  {:>8.0} {:>8.0}",
+            figures.name,
+            single.applied_per_second,
+            hundred.applied_per_second,
+            single.one_writer_metadata_bytes,
+            hundred.one_writer_metadata_bytes,
+            single.three_writers_metadata_bytes,
+            hundred.three_writers_metadata_bytes,
+            figures.loaded_cell_bytes,
+            figures.updated_cell_bytes,
+        );
+    }
+    let _ = writeln!(text);
+    for figures in all_figures {
+        let _ = writeln!(text, "{}: {}", figures.name, figures.conditions);
+        for at in &figures.at {
+            let [slowest, fastest] = at.spread_per_second;
+            let _ = writeln!(
+                text,
+                "  batches of {}: {} updates clocked, {slowest:.0} to {fastest:.0} ops/s; \
+                 {} updates from three writers",
+                at.batch_size, at.update_count, at.three_writers_update_count
+            );
+        }
+    }
+    text
+}
+
+/// The claims, a line for each.
+pub(crate) fn claims(claims: &[Claim]) -> String {
+    let mut text = String::from("\n");
+    for claim in claims {
+        let Claim { id, ours, peer, peer_name, unit, ratio, .. } = claim;
+        let _ = writeln!(text, "{id:<26} ours {ours:>12.1} {unit}, {peer_name} {peer:.1}: ratio {ratio:.2}");
+    }
+    text
+}
+
+/// The processor's name, since an absolute figure means nothing without it.
+pub(crate) fn machine() -> String {
+    let processor = fs::read_to_string("/proc/cpuinfo")
+        .ok()
+        .and_then(|text| {
+            let line = text.lines().find(|line| line.starts_with("model name"))?;
+            Some(line.split_once(':')?.1.trim().to_owned())
+        })
+        .unwrap_or_else(|| "an unnamed processor".to_owned());
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    format!("{processor}, {threads} hardware threads, one used")
+}

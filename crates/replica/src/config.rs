@@ -1,0 +1,100 @@
+//! Limits and intervals of a node. Every queue, buffer and retry has one.
+
+/// Limits, each with what breaks outside its range.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Batches kept beyond a gap, over all origins. Over it they are dropped and pulled again; too few
+    /// makes reordering cost round trips, too many costs memory.
+    pub beyond_gap_batches_max: usize,
+    /// Bytes asked for in one pull: the credit that a peer gives. Bounds what is on its way to us.
+    pub pull_bytes_max: usize,
+    /// Most bytes of one message with batches.
+    pub message_bytes_max: usize,
+    /// Log kept for members that are away, in bytes over all replicas. Above it, what is applied here is
+    /// cut, and a member that lacks it must take a snapshot.
+    pub log_bytes_max: usize,
+    /// Rows written in one transaction of the apply.
+    pub rows_per_step: usize,
+    /// Changes of one origin applied before another origin's turn: a runaway plugin delays only itself.
+    pub origin_turn_changes: usize,
+    /// Bytes of one chunk of a snapshot.
+    pub chunk_bytes_max: usize,
+    /// Bytes of old object states kept for a snapshot that is being sent. Above it the snapshot is
+    /// interrupted and starts over.
+    pub snapshot_preimage_bytes_max: usize,
+    /// Times that a batch may fail to apply before it is quarantined.
+    pub apply_attempts_max: u32,
+    /// Keys that one slice of collection looks at.
+    pub gc_slice_keys: usize,
+    /// Remains at which a collection cycle starts (`CRDT_GC_THRESHOLD`).
+    pub gc_threshold: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            beyond_gap_batches_max: 1_024,
+            pull_bytes_max: 4 << 20,
+            message_bytes_max: 1 << 20,
+            log_bytes_max: 1 << 30,
+            rows_per_step: 8,
+            origin_turn_changes: 1_000,
+            chunk_bytes_max: 256 << 10,
+            snapshot_preimage_bytes_max: 64 << 20,
+            apply_attempts_max: 5,
+            gc_slice_keys: 1_000,
+            gc_threshold: 10_000,
+        }
+    }
+}
+
+/// Intervals in milliseconds.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Intervals {
+    /// Between two digests to a peer at first; adapts between `digest_min_ms` and `digest_max_ms`.
+    pub digest_ms: u64,
+    /// Shortest interval of digests.
+    pub digest_min_ms: u64,
+    /// Longest interval of digests.
+    pub digest_max_ms: u64,
+    /// A pull or a chunk that was not answered is asked for again after this.
+    pub retry_ms: u64,
+    /// Between two looks into the outbox when nothing was notified.
+    pub outbox_poll_ms: u64,
+    /// Between two slices of the rolling scan of rows against the shadow.
+    pub scan_ms: u64,
+    /// Between two collection cycles.
+    pub gc_ms: u64,
+    /// How long a journal entry is kept.
+    pub journal_retention_ms: u64,
+    /// Clock offset at which a warning is given.
+    pub skew_warn_ms: u64,
+    /// Clock offset above which a batch is delayed and its clock is not followed.
+    pub skew_bound_ms: u64,
+    /// How long a skewed batch is delayed at most.
+    pub skew_delay_ms: u64,
+    /// Clock offset above which an origin is fenced until an operator acts.
+    pub skew_fence_ms: u64,
+    /// A restored node waits this long for members to be heard before it looks at its database.
+    pub recovery_wait_ms: u64,
+}
+
+impl Default for Intervals {
+    fn default() -> Self {
+        Self {
+            digest_ms: 1_000,
+            digest_min_ms: 50,
+            digest_max_ms: 15_000,
+            retry_ms: 2_000,
+            outbox_poll_ms: 250,
+            scan_ms: 10_000,
+            gc_ms: 60_000,
+            journal_retention_ms: 30 * 24 * 3_600_000,
+            skew_warn_ms: 500,
+            skew_bound_ms: 5_000,
+            skew_delay_ms: 60_000,
+            skew_fence_ms: 24 * 3_600_000,
+            recovery_wait_ms: 30_000,
+        }
+    }
+}

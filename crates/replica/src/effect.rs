@@ -1,0 +1,217 @@
+//! What a node asks its surroundings to do, and what it reports.
+
+use crdt::{BatchId, ReplicaId};
+
+use crate::host::{RowId, RowImage, SqlRequest};
+use crate::record::{RecordKey, WriteGroup};
+
+/// Something to be done outside. Effects are taken with [`crate::Node::poll_effect`], in order.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Effect {
+    /// Write the group; when it is durable, call [`crate::Node::handle_persisted`]; when that fails, call
+    /// [`crate::Node::handle_persist_failed`].
+    Persist(WriteGroup),
+    /// Send bytes to a member over its link. They may be lost, doubled or reordered.
+    Send {
+        /// The member.
+        to: String,
+        /// One message.
+        bytes: Vec<u8>,
+    },
+    /// Ask the database; answer with [`crate::Node::handle_sql`].
+    Sql(SqlRequest),
+    /// Read one record from disk and answer with [`crate::Node::handle_loaded`].
+    Load(RecordKey),
+    /// A commit of [`crate::Node::commit`] is durable: its client may be told.
+    Acknowledge(BatchId),
+    /// Something that a person or a metric wants to know.
+    Report(Report),
+}
+
+/// An event with a stable code.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Report {
+    /// Same dot, another content: the stream of this replica is stopped, all others go on.
+    IdempotencyViolation {
+        /// The batch of which two versions exist.
+        batch: BatchId,
+        /// Who sent the second version.
+        from: String,
+    },
+    /// A batch's clock runs ahead of ours by more than the bound.
+    ClockSkew {
+        /// The batch.
+        batch: BatchId,
+        /// Its lead in milliseconds.
+        ahead_ms: u64,
+        /// True when the origin is fenced until an operator acts.
+        fenced: bool,
+    },
+    /// Our clock and a peer's differ by more than the warning.
+    ClockOffset {
+        /// The peer.
+        peer: String,
+        /// Peer minus us, in milliseconds.
+        offset_ms: i64,
+    },
+    /// Our clock is ahead of the median of the members: stamps follow the median.
+    ClockAhead {
+        /// Us minus the median, in milliseconds.
+        ahead_ms: u64,
+    },
+    /// A message or batch whose MAC does not fit.
+    MacMismatch {
+        /// Who sent it.
+        from: String,
+    },
+    /// Bytes that do not decode.
+    Malformed {
+        /// Who sent them.
+        from: String,
+    },
+    /// A peer speaks no version that we know.
+    VersionSkew {
+        /// The peer.
+        peer: String,
+        /// Versions it offers, least and greatest.
+        theirs: (u16, u16),
+    },
+    /// A peer belongs to another cluster.
+    WrongCluster {
+        /// The peer.
+        peer: String,
+    },
+    /// Two processes use one node id.
+    NodeIdCollision {
+        /// The id.
+        node: String,
+    },
+    /// Two epoch records with one number: nothing is collected until an operator decides.
+    EpochFork {
+        /// The number.
+        number: u64,
+    },
+    /// Records of ours are damaged; they were set aside and are fetched from peers.
+    StoreCorrupt {
+        /// How many.
+        records: u64,
+    },
+    /// A durable write failed: this node refuses all further ones.
+    StoreFailed,
+    /// A fresh replica id was minted, because continuity was not proven.
+    ReplicaMinted {
+        /// The new id.
+        replica: ReplicaId,
+        /// Why.
+        reason: MintReason,
+    },
+    /// The database is older or newer than this node remembers.
+    DatabaseRestored {
+        /// Step that the database holds.
+        found: u64,
+        /// Step that this node knows.
+        known: u64,
+    },
+    /// A write that bypassed the triggers was found and adopted.
+    OutOfBandWrite {
+        /// The row.
+        row: RowId,
+    },
+    /// Content of the database that no rule could place, for a person: nothing is lost unlisted.
+    Rescued {
+        /// The row.
+        row: RowId,
+        /// What the database had; `None` where the row was missing.
+        image: Option<RowImage>,
+    },
+    /// A batch crashed the apply too often and was set aside.
+    Quarantined {
+        /// The batch.
+        batch: BatchId,
+    },
+    /// A batch holds a kind of change that this version does not know; it was stored and forwarded.
+    UnknownChange {
+        /// The batch.
+        batch: BatchId,
+    },
+    /// A snapshot ended early and is resumed or started over.
+    SnapshotInterrupted {
+        /// The peer.
+        peer: String,
+    },
+    /// A snapshot was taken over.
+    SnapshotInstalled {
+        /// True when it was joined into our state, false when it replaced it.
+        joined: bool,
+    },
+    /// On equal vectors the digests differ, and both sides' own checks pass.
+    Diverged {
+        /// The peer.
+        peer: String,
+        /// The first shard that differs.
+        shard: u32,
+    },
+    /// A repair of a unique column was made into an operation.
+    Repaired {
+        /// The row.
+        row: RowId,
+    },
+    /// Batches beyond a gap were dropped because the buffer is full; they are pulled again.
+    BufferFull,
+    /// The log was cut although a member lacks what was cut: it will need a snapshot.
+    LogCut {
+        /// The replica whose log was cut.
+        replica: ReplicaId,
+        /// The new floor.
+        floor: u64,
+    },
+    /// A collection slice ended.
+    Collected {
+        /// Remains looked at.
+        attempted: u64,
+        /// Remains collected.
+        collected: u64,
+    },
+}
+
+/// Why a replica id was minted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MintReason {
+    /// Nothing was there before.
+    FirstStart,
+    /// The host could not prove that no write was lost or copied.
+    ContinuityNotProven,
+    /// A peer knows a higher sequence for us than we do.
+    PeerKnowsMore,
+}
+
+impl Report {
+    /// The stable code; `None` for what is no error.
+    pub const fn code(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::IdempotencyViolation { .. } => "ERR_IDEMPOTENCY_VIOLATION",
+            Self::ClockSkew { .. } | Self::ClockOffset { .. } | Self::ClockAhead { .. } => "ERR_VLOCK_SKEW_OVERFLOW",
+            Self::MacMismatch { .. } => "ERR_HMAC_MISMATCH",
+            Self::Malformed { .. } => "ERR_MALFORMED",
+            Self::VersionSkew { .. } => "ERR_VERSION_SKEW",
+            Self::WrongCluster { .. } => "ERR_WRONG_CLUSTER",
+            Self::NodeIdCollision { .. } => "ERR_NODE_ID_COLLISION",
+            Self::EpochFork { .. } => "ERR_EPOCH_FORK",
+            Self::StoreCorrupt { .. } => "ERR_STORE_CORRUPT",
+            Self::StoreFailed => "ERR_STORE_FAILED",
+            Self::DatabaseRestored { .. } => "ERR_DATABASE_RESTORED",
+            Self::Rescued { .. } => "ERR_RESCUED",
+            Self::Quarantined { .. } => "ERR_QUARANTINED",
+            Self::SnapshotInterrupted { .. } => "ERR_SNAPSHOT_INTERRUPTED",
+            Self::Diverged { .. } => "ERR_DIVERGED",
+            Self::ReplicaMinted { .. }
+            | Self::OutOfBandWrite { .. }
+            | Self::UnknownChange { .. }
+            | Self::SnapshotInstalled { .. }
+            | Self::Repaired { .. }
+            | Self::BufferFull
+            | Self::LogCut { .. }
+            | Self::Collected { .. } => return None,
+        })
+    }
+}

@@ -1,0 +1,149 @@
+//! Clocks: moments of commits, offsets to peers, and batches from the future.
+
+use std::collections::BTreeMap;
+
+use crdt::mutant::{Mutant, active};
+use crdt::{BatchId, Hlc, HybridClock, ReplicaId};
+
+use super::{Hold, Node};
+use crate::effect::Report;
+use crate::message::Times;
+use crate::record::RecordKey;
+use crate::time::Now;
+
+/// What is known of a peer's clock.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PeerClock {
+    /// The peer's clock in its last digest, and ours when it arrived.
+    heard: Option<(u64, u64)>,
+    /// Peer minus us.
+    offset_ms: Option<i64>,
+    warned: bool,
+}
+
+/// The node's own clock.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Clock {
+    hybrid: HybridClock,
+    /// Added to the wall clock: the median of the members minus us, while that exceeds the bound.
+    correction_ms: i64,
+    /// Origins that an operator let go on although their clock runs far ahead.
+    released: BTreeMap<ReplicaId, ()>,
+}
+
+impl Clock {
+    pub(crate) fn resume(last: Hlc) -> Self {
+        Self { hybrid: HybridClock::resume(last), ..Self::default() }
+    }
+
+    pub(crate) fn last(&self) -> Hlc {
+        self.hybrid.last()
+    }
+
+    pub(crate) fn release(&mut self, replica: ReplicaId) {
+        self.released.insert(replica, ());
+    }
+
+    /// The wall clock as it would be without our own error.
+    pub(crate) fn corrected_ms(&self, wall_ms: u64) -> u64 {
+        wall_ms.saturating_add_signed(self.correction_ms)
+    }
+
+    pub(crate) fn tick(&mut self, wall_ms: u64) -> Hlc {
+        let now_ms = self.corrected_ms(wall_ms);
+        self.hybrid.tick(now_ms)
+    }
+}
+
+impl Node {
+    /// What we tell a peer of our clock.
+    pub(super) fn times_for(&self, peer: &str, now: Now) -> Times {
+        let heard = self.links.get(peer).and_then(|link| link.clock.heard);
+        let (echo_ms, heard_ms) = heard.unwrap_or_default();
+        Times { echo_ms, heard_ms, sent_ms: now.wall_ms }
+    }
+
+    /// Compares clocks by four timestamps, and follows the median if it is our clock that is wrong.
+    pub(super) fn hear_times(&mut self, now: Now, peer: &str, times: Times) {
+        let Some(link) = self.links.get_mut(peer) else { return };
+        link.clock.heard = Some((times.sent_ms, now.wall_ms));
+        if times.echo_ms == 0 {
+            return;
+        }
+        let there = times.heard_ms as i64 - times.echo_ms as i64;
+        let back = times.sent_ms as i64 - now.wall_ms as i64;
+        let offset_ms = (there + back) / 2;
+        link.clock.offset_ms = Some(offset_ms);
+        let far = offset_ms.unsigned_abs() > self.setup.intervals.skew_warn_ms;
+        let warn = far && !link.clock.warned;
+        link.clock.warned = far;
+        if warn {
+            self.report(Report::ClockOffset { peer: peer.to_owned(), offset_ms });
+        }
+        self.follow_median();
+    }
+
+    fn follow_median(&mut self) {
+        let links = self.links.values().filter(|link| link.ready);
+        let mut offsets: Vec<i64> = links.filter_map(|link| link.clock.offset_ms).collect();
+        // With two clocks nobody can say which is wrong.
+        if offsets.len() < 2 {
+            self.clock.correction_ms = 0;
+            return;
+        }
+        offsets.push(0);
+        offsets.sort_unstable();
+        let median = offsets[offsets.len() / 2];
+        let wrong = median.unsigned_abs() > self.setup.intervals.skew_bound_ms;
+        if wrong && median < 0 && self.clock.correction_ms == 0 {
+            self.report(Report::ClockAhead { ahead_ms: median.unsigned_abs() });
+        }
+        self.clock.correction_ms = if wrong { median } else { 0 };
+    }
+
+    /// True when the batch may be applied now as far as its clock goes.
+    pub(super) fn clock_admits(&mut self, now: Now, batch: BatchId, hlc: Hlc, received_mono_ms: u64) -> bool {
+        let intervals = &self.setup.intervals;
+        let ahead_ms = hlc.millis().saturating_sub(self.clock.corrected_ms(now.wall_ms));
+        if ahead_ms <= intervals.skew_bound_ms {
+            return true;
+        }
+        let released = self.clock.released.contains_key(&batch.replica);
+        let fenced = ahead_ms > intervals.skew_fence_ms && !released;
+        let waited = now.mono_ms >= received_mono_ms + intervals.skew_delay_ms && !active(Mutant::SkewHeldForEver);
+        if self.skew_reported.insert(batch) {
+            self.report(Report::ClockSkew { batch, ahead_ms, fenced });
+        }
+        if fenced {
+            self.hold(batch, Hold::Fenced);
+            return false;
+        }
+        waited || released
+    }
+
+    /// Follows the clock of a batch that is applied, unless it runs ahead.
+    pub(super) fn follow_clock(&mut self, now: Now, hlc: Hlc) {
+        let ahead_ms = hlc.millis().saturating_sub(self.clock.corrected_ms(now.wall_ms));
+        if ahead_ms <= self.setup.intervals.skew_bound_ms {
+            self.clock.hybrid.follow(hlc);
+        }
+    }
+
+    /// Follows a write stamp: a mutant's doing, never ours.
+    pub(super) fn follow_stamp(&mut self, stamp: Hlc) {
+        if active(Mutant::ClockFollowsStamps) {
+            self.clock.hybrid.follow(stamp);
+        }
+    }
+
+    pub(super) fn hold(&mut self, batch: BatchId, hold: Hold) {
+        self.held.insert(batch.replica, (batch, hold));
+        self.put(RecordKey::Held(batch), Some(vec![hold as u8]));
+    }
+
+    /// When the next delayed batch may be applied.
+    pub(super) fn skew_timer(&self) -> Option<u64> {
+        let waiting = self.skew_reported.iter().filter_map(|batch| self.log.get(*batch));
+        waiting.map(|logged| logged.received_mono_ms + self.setup.intervals.skew_delay_ms).min()
+    }
+}

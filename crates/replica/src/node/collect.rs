@@ -1,0 +1,180 @@
+//! Garbage collection: only what every member has, in slices.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crdt::pack::Writer;
+use crdt::{BatchId, Dot, Key, Name, ReplicaId};
+
+use super::Node;
+use crate::effect::Report;
+use crate::message::write_vector;
+use crate::record::{Meta, RecordKey};
+use crate::time::Now;
+
+/// Removals whose remains wait for stability.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Remains {
+    by_batch: BTreeMap<BatchId, BTreeSet<Key>>,
+    by_key: BTreeMap<Key, BTreeSet<BatchId>>,
+}
+
+impl Remains {
+    pub(crate) fn add(&mut self, batch: BatchId, keys: BTreeSet<Key>) {
+        for key in &keys {
+            self.by_key.entry(key.clone()).or_default().insert(batch);
+        }
+        self.by_batch.insert(batch, keys);
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.by_batch.values().map(BTreeSet::len).sum()
+    }
+
+    /// Takes a batch off the list; returns the keys that no other removal holds.
+    fn take(&mut self, batch: BatchId) -> Vec<Key> {
+        let mut free = Vec::new();
+        for key in self.by_batch.remove(&batch).unwrap_or_default() {
+            let holders = self.by_key.entry(key.clone()).or_default();
+            holders.remove(&batch);
+            if holders.is_empty() {
+                self.by_key.remove(&key);
+                free.push(key);
+            }
+        }
+        free
+    }
+}
+
+impl Node {
+    pub(super) fn note_remains(&mut self, batch: BatchId, keys: BTreeSet<Key>) {
+        if keys.is_empty() {
+            return;
+        }
+        let mut writer = Writer::new();
+        writer.varint(keys.len() as u64);
+        keys.iter().for_each(|key| writer.bytes(&key.to_bytes()));
+        self.put(RecordKey::Remains(batch), Some(writer.into_bytes()));
+        self.remains.add(batch, keys);
+    }
+
+    /// A slice of collection, when it is due or when there is enough to collect.
+    pub(super) fn tick_collect(&mut self, now: Now) {
+        if now.mono_ms < self.gc_at_mono_ms {
+            return;
+        }
+        self.gc_at_mono_ms = now.mono_ms + self.setup.intervals.gc_ms;
+        if self.is_installing() || self.rebuild {
+            return;
+        }
+        self.advance_stable();
+        self.cut_log();
+        let attempted = self.remains.len() as u64;
+        let collected = self.collect_remains();
+        self.forget_journal(now);
+        if attempted > 0 {
+            self.report(Report::Collected { attempted, collected });
+        }
+        if self.remains.len() as u64 > self.setup.limits.gc_threshold && collected > 0 {
+            // More than a slice is waiting.
+            self.gc_at_mono_ms = now.mono_ms + self.setup.intervals.gc_ms / 10;
+        }
+    }
+
+    fn advance_stable(&mut self) {
+        let own = self.own_row();
+        let node = self.setup.node.clone();
+        self.matrix.learn(&node, own);
+        if self.epoch_forked {
+            return;
+        }
+        let before = self.matrix.stable().clone();
+        self.matrix.advance_stable(&self.epoch, &self.applied);
+        if before != *self.matrix.stable() {
+            let mut writer = Writer::new();
+            write_vector(&mut writer, self.matrix.stable());
+            self.put_meta(Meta::Stable, writer.into_bytes());
+        }
+    }
+
+    /// Cuts what every member has in its log, and more if the log is over its cap.
+    fn cut_log(&mut self) {
+        let everybody = self.matrix.received_by_all(&self.epoch);
+        let mut floors: BTreeMap<ReplicaId, u64> = BTreeMap::new();
+        for (replica, stream) in self.log.streams() {
+            let here = self.shown.seq(replica).min(stream.durable());
+            floors.insert(replica, everybody.seq(replica).min(here));
+        }
+        let mut cut = false;
+        for (replica, floor) in floors {
+            cut |= self.cut_stream(replica, floor);
+        }
+        while self.log.bytes() > self.setup.limits.log_bytes_max {
+            // The longest stream gives most; what is applied here can be had by snapshot.
+            let longest = self.log.streams().filter_map(|(replica, stream)| {
+                let here = self.shown.seq(replica).min(stream.durable());
+                let spare = here.saturating_sub(stream.floor());
+                (spare > 0).then_some((spare, replica, stream.floor() + spare.div_ceil(2)))
+            });
+            let Some((_, replica, floor)) = longest.max() else { break };
+            cut |= self.cut_stream(replica, floor);
+            self.report(Report::LogCut { replica, floor });
+        }
+        if cut {
+            self.put_floors();
+        }
+    }
+
+    fn cut_stream(&mut self, replica: ReplicaId, floor: u64) -> bool {
+        let gone = self.log.cut(replica, floor);
+        for batch in &gone {
+            self.put(RecordKey::Batch(*batch), None);
+        }
+        !gone.is_empty()
+    }
+
+    /// Collects what removals left behind, where they are stable. Returns how many remains went.
+    fn collect_remains(&mut self) -> u64 {
+        let stable = self.matrix.stable().clone();
+        let slice = self.setup.limits.gc_slice_keys;
+        let ripe: Vec<BatchId> =
+            self.remains.by_batch.keys().filter(|batch| stable.contains(**batch)).take(slice).copied().collect();
+        let mut collected = 0;
+        for batch in ripe {
+            collected += self.remains.by_batch.get(&batch).map_or(0, |keys| keys.len() as u64);
+            for key in self.remains.take(batch) {
+                self.keep_preimage(&key);
+                if self.keyspace.collect(&key) > 0 {
+                    self.put_object(&key);
+                    self.row_changed(&key);
+                }
+            }
+            self.put(RecordKey::Remains(batch), None);
+        }
+        collected
+    }
+
+    /// Drops journal entries whose retention is over and whose writer's batch is stable.
+    fn forget_journal(&mut self, now: Now) {
+        let retention_ms = self.setup.intervals.journal_retention_ms;
+        let present: Vec<(Key, Vec<Name>, Dot)> =
+            self.journal().into_iter().map(|(key, entry)| (key, entry.path, entry.dot)).collect();
+        let mut ages = BTreeMap::new();
+        for entry in present {
+            let since = self.ages.get(&entry).copied().unwrap_or(now.mono_ms);
+            ages.insert(entry, since);
+        }
+        let stable = self.matrix.stable().clone();
+        let slice = self.setup.limits.gc_slice_keys;
+        let over = ages.iter().filter(|((_, _, dot), since)| {
+            now.mono_ms.saturating_sub(**since) >= retention_ms && stable.contains(dot.batch())
+        });
+        let over: Vec<(Key, Vec<Name>, Dot)> = over.map(|(entry, _)| entry.clone()).take(slice).collect();
+        self.ages = ages;
+        for (key, path, dot) in over {
+            self.keep_preimage(&key);
+            if self.keyspace.forget(&key, &path, dot) {
+                self.put_object(&key);
+            }
+        }
+    }
+}

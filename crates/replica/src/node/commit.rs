@@ -1,0 +1,328 @@
+//! Local writes: intents of clients become changes that name what they replace.
+
+use core::fmt;
+use std::collections::{BTreeMap, BTreeSet};
+
+use crdt::change::seal;
+use crdt::error::CounterOverflow;
+use crdt::mutant::{Mutant, active};
+use crdt::object::PATH_DEPTH_MAX;
+use crdt::pack::CHANGES_MAX;
+use crdt::{
+    Batch, BatchHeader, BatchId, Change, Content, Dot, Hlc, Key, Kind, Name, Namespace, Object, Op, Value,
+    VersionVector,
+};
+
+use super::{Node, Then};
+use crate::message::write_vector;
+use crate::record::{Meta, RecordKey};
+use crate::time::Now;
+
+/// Bytes of changes after which a group is split: half the bound, since names and values are estimated.
+const PART_BYTES_MAX: usize = crdt::change::BATCH_BYTES_MAX / 2;
+
+/// What a client wants of one object.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Intent {
+    /// Site of the network.
+    pub namespace: Namespace,
+    /// Names from the root to the leaf.
+    pub path: Vec<Name>,
+    /// What shall happen there.
+    pub action: Action,
+}
+
+/// What shall happen to a leaf.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Action {
+    /// Set a register.
+    Set(Value),
+    /// Remove an object of this type, with all below it.
+    Remove(Kind),
+    /// Write a journaled value of a register anew.
+    Restore(Dot),
+    /// Add to a counter, or subtract.
+    Increment(i128),
+    /// Add to a growing counter.
+    Grow(u64),
+    /// Add elements to a set.
+    Add(Vec<Name>),
+    /// Remove elements from a set.
+    Discard(Vec<Name>),
+}
+
+/// Why a commit was refused. Nothing was changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CommitError {
+    /// A durable write failed before: open the node anew.
+    StoreFailed,
+    /// The node is no member yet, or a snapshot is being joined: try again in a moment.
+    NotReady,
+    /// A counter would leave the range of 128-bit numbers.
+    Overflow,
+    /// More changes or bytes than one batch holds: split the command.
+    TooLarge,
+    /// The path is empty, too deep, or has a name that is too long.
+    Path,
+}
+
+impl fmt::Display for CommitError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::StoreFailed => "an earlier write could not be made durable; restart the node",
+            Self::NotReady => "the node is joining or no member yet; try again in a moment",
+            Self::Overflow => "the counter would leave the range of 128-bit numbers",
+            Self::TooLarge => "the command is larger than one batch; split it",
+            Self::Path => "a path has 1 to 8 names of at most 64 KiB each",
+        })
+    }
+}
+
+impl core::error::Error for CommitError {}
+
+impl From<CounterOverflow> for CommitError {
+    fn from(_: CounterOverflow) -> Self {
+        Self::Overflow
+    }
+}
+
+/// A change without its dot.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Draft {
+    pub(crate) namespace: Namespace,
+    pub(crate) path: Vec<Name>,
+    pub(crate) stamp: Hlc,
+    pub(crate) op: Op,
+}
+
+impl Draft {
+    fn bytes(&self) -> usize {
+        let values = match &self.op {
+            Op::Register(delta) => delta.write.as_ref().map_or(0, Value::payload_bytes),
+            Op::Row(delta) => delta
+                .columns
+                .iter()
+                .map(|column| 48 + column.name.len() + column.write.as_ref().map_or(0, Value::payload_bytes))
+                .sum(),
+            Op::Set(delta) => delta.elements.iter().map(|element| 32 + element.element.len()).sum(),
+            Op::GCounter(_) | Op::PnCounter(_) => 64,
+        };
+        values + 64 + self.path.iter().map(|name| name.len()).sum::<usize>()
+    }
+
+    fn into_change(self) -> Change {
+        let Self { namespace, path, stamp, op } = self;
+        Change { namespace, path, stamp, content: Content::Op(op) }
+    }
+}
+
+impl Node {
+    /// Commits what one client command wants, as one batch. [`crate::Effect::Acknowledge`] follows when it is
+    /// durable.
+    ///
+    /// # Errors
+    /// [`CommitError`] says why nothing was changed.
+    pub fn commit(&mut self, now: Now, intents: &[Intent]) -> Result<BatchId, CommitError> {
+        if self.failed {
+            return Err(CommitError::StoreFailed);
+        }
+        if self.epoch.number == 0 || (self.is_installing() && !active(Mutant::ApplyDuringJoin)) || self.rebuild {
+            return Err(CommitError::NotReady);
+        }
+        check(intents)?;
+        let hlc = self.clock.tick(now.wall_ms);
+        let seq = self.log.head(self.replica()) + 1;
+        let mut before: BTreeMap<Key, Option<Object>> = BTreeMap::new();
+        let mut drafts = Vec::new();
+        for intent in intents {
+            // Only a later intent has to see what an earlier one does.
+            let seen = (intents.len() > 1).then_some(&mut before);
+            if let Err(error) = self.draft(seq, hlc, intent, &mut drafts, seen) {
+                self.undo(before);
+                return Err(error);
+            }
+        }
+        self.undo(before);
+        let batch = self.commit_part(now, hlc, drafts, false, true);
+        self.work(now);
+        Ok(batch)
+    }
+
+    /// Derives the changes of one intent. With `before`, applies them as well, so that the next intent sees
+    /// them, and keeps there what they changed.
+    fn draft(
+        &mut self,
+        seq: u64,
+        hlc: Hlc,
+        intent: &Intent,
+        drafts: &mut Vec<Draft>,
+        mut before: Option<&mut BTreeMap<Key, Option<Object>>>,
+    ) -> Result<(), CommitError> {
+        for (path, stamp, op) in self.derive(hlc, intent)? {
+            if drafts.len() >= CHANGES_MAX as usize {
+                return Err(CommitError::TooLarge);
+            }
+            let dot = Dot::new(self.replica(), seq, drafts.len() as u32);
+            let draft = Draft { namespace: intent.namespace, path, stamp, op };
+            if let Some(before) = &mut before {
+                let change = draft.clone().into_change();
+                if let Some(key) = Key::of_change(&change) {
+                    let present = self.keyspace.object(&key).map(std::borrow::Cow::into_owned);
+                    before.entry(key).or_insert(present);
+                }
+                self.keyspace.apply_change(dot, &change)?;
+            }
+            drafts.push(draft);
+        }
+        Ok(())
+    }
+
+    fn undo(&mut self, before: BTreeMap<Key, Option<Object>>) {
+        for (key, object) in before {
+            match object {
+                Some(object) => self.keyspace.load(&key, object),
+                None => self.keyspace.remove(&key),
+            }
+        }
+    }
+
+    /// The operations that an intent means in the present state.
+    fn derive(&self, hlc: Hlc, intent: &Intent) -> Result<Vec<(Vec<Name>, Hlc, Op)>, CommitError> {
+        let path = intent.path.clone();
+        let kind = match &intent.action {
+            Action::Set(_) | Action::Restore(_) => Kind::Register,
+            Action::Increment(_) => Kind::PnCounter,
+            Action::Grow(_) => Kind::GCounter,
+            Action::Add(_) | Action::Discard(_) => Kind::Set,
+            Action::Remove(kind) => *kind,
+        };
+        let object = self.leaf(intent.namespace, &path, kind);
+        let one = |stamp, op| Ok(vec![(path.clone(), stamp, op)]);
+        match (&intent.action, object) {
+            (Action::Set(value), Object::Register(register)) => {
+                let (stamp, delta) = register.set(value.clone(), hlc);
+                one(stamp, Op::Register(delta))
+            }
+            (Action::Restore(dot), Object::Register(register)) => match register.restore(*dot, hlc) {
+                Some((stamp, delta)) => one(stamp, Op::Register(delta)),
+                None => Ok(Vec::new()),
+            },
+            (Action::Increment(amount), Object::PnCounter(counter)) => {
+                one(hlc, Op::PnCounter(counter.increment(self.replica(), *amount)?))
+            }
+            (Action::Grow(amount), Object::GCounter(counter)) => {
+                one(hlc, Op::GCounter(counter.increment(self.replica(), *amount)?))
+            }
+            (Action::Add(elements), Object::Set(set)) => one(hlc, Op::Set(set.add(elements.iter().map(AsRef::as_ref)))),
+            (Action::Discard(elements), Object::Set(set)) => {
+                let delta = set.remove(elements.iter().map(AsRef::as_ref));
+                if delta.elements.is_empty() { Ok(Vec::new()) } else { one(hlc, Op::Set(delta)) }
+            }
+            (Action::Remove(_), object) => {
+                let below = |(rest, op): (Vec<Name>, Op)| (path.iter().cloned().chain(rest).collect(), hlc, op);
+                Ok(object.removals().into_iter().map(below).collect())
+            }
+            (_, object) => unreachable!("a leaf of another type: {:?}", object.kind()),
+        }
+    }
+
+    fn leaf(&self, namespace: Namespace, path: &[Name], kind: Kind) -> Object {
+        let missing = Object::new(kind);
+        let Some((first, rest)) = path.split_first() else { return missing };
+        let root = if rest.is_empty() { kind } else { Kind::Map };
+        let Some(root) = self.keyspace.object(&Key::new(namespace, root, first)) else { return missing };
+        let mut object = root.into_owned();
+        for (depth, name) in rest.iter().enumerate() {
+            let kind = if depth + 1 == rest.len() { kind } else { Kind::Map };
+            let Object::Map(map) = object else { return missing };
+            let Some(child) = map.entry(name, kind) else { return missing };
+            object = child.clone();
+        }
+        object
+    }
+
+    /// Commits drafts of a drain: one batch, or several that belong together.
+    pub(crate) fn commit_drafts(&mut self, now: Now, drafts: Vec<Draft>) -> Vec<BatchId> {
+        let mut parts: Vec<Vec<Draft>> = Vec::new();
+        let mut bytes = 0;
+        for draft in drafts {
+            let full = parts.last().is_none_or(|part| part.len() >= CHANGES_MAX as usize);
+            if full || bytes + draft.bytes() > PART_BYTES_MAX {
+                parts.push(Vec::new());
+                bytes = 0;
+            }
+            bytes += draft.bytes();
+            parts.last_mut().expect("a part was just made").push(draft);
+        }
+        let count = parts.len();
+        let mut batches = Vec::new();
+        for (place, part) in parts.into_iter().enumerate() {
+            let hlc = self.clock.tick(now.wall_ms);
+            batches.push(self.commit_part(now, hlc, part, place + 1 < count, false));
+        }
+        batches
+    }
+
+    /// Gives the next dot to a batch, makes it part of the state, and lets it become durable.
+    fn commit_part(&mut self, now: Now, hlc: Hlc, drafts: Vec<Draft>, more: bool, acknowledge: bool) -> BatchId {
+        let replica = self.replica();
+        let id = BatchId { replica, seq: self.log.head(replica) + 1 };
+        let context = self.context_of(&drafts);
+        let changes = drafts.into_iter().map(Draft::into_change).collect();
+        let batch = Batch { header: BatchHeader { id, more, hlc, context }, changes };
+        let signed = batch.to_signed_bytes(self.signer.key_id());
+        let mac = self.signer.sign(&signed);
+        let bytes = seal(signed, mac);
+        let hash = self.log.append(batch.header.clone(), bytes.clone(), now.mono_ms);
+        self.put_batch(id, &hash, &bytes);
+        self.absorb_changes(id, batch.changes);
+        self.claimed.join(&batch.header.context);
+        let mut writer = crdt::pack::Writer::new();
+        write_vector(&mut writer, &self.claimed);
+        self.put_meta(Meta::Claimed, writer.into_bytes());
+        self.put_meta(Meta::ClockBound, hlc.0.to_be_bytes().to_vec());
+        self.after_durable(Then::Committed { batch: id, acknowledge });
+        id
+    }
+
+    /// What must be applied before a batch with these changes: what was applied since the batch before, and
+    /// every replica that is named.
+    fn context_of(&self, drafts: &[Draft]) -> VersionVector {
+        let mut named = BTreeSet::new();
+        drafts.iter().for_each(|draft| draft.op.named(&mut |dot| named.extend([dot.replica])));
+        let base = if active(Mutant::ContextWithoutProgress) { &self.shown } else { &self.applied };
+        let fresh = base.iter().filter(|(replica, seq)| *seq > self.claimed.seq(*replica)).map(|(replica, _)| replica);
+        let mut context = VersionVector::new();
+        for replica in fresh.chain(named.iter().copied()).filter(|replica| *replica != self.replica()) {
+            let seq = if named.contains(&replica) { self.applied.seq(replica) } else { base.seq(replica) };
+            context.advance(replica, seq);
+        }
+        context
+    }
+
+    pub(super) fn put_batch(&mut self, batch: BatchId, hash: &[u8; 16], bytes: &[u8]) {
+        self.put(RecordKey::Batch(batch), Some([&hash[..], bytes].concat()));
+    }
+}
+
+fn check(intents: &[Intent]) -> Result<(), CommitError> {
+    let mut bytes = 0;
+    for intent in intents {
+        let fits = |name: &Name| name.len() <= crdt::set::NAME_BYTES_MAX;
+        let names = !intent.path.is_empty() && intent.path.len() <= PATH_DEPTH_MAX && intent.path.iter().all(fits);
+        let elements = match &intent.action {
+            Action::Add(elements) | Action::Discard(elements) => elements.as_slice(),
+            Action::Set(value) => {
+                bytes += value.payload_bytes();
+                &[]
+            }
+            _ => &[],
+        };
+        if !names || !elements.iter().all(fits) {
+            return Err(CommitError::Path);
+        }
+        bytes += elements.iter().chain(&intent.path).map(|name| name.len() + 32).sum::<usize>();
+    }
+    let fits = intents.len() <= CHANGES_MAX as usize && bytes <= PART_BYTES_MAX;
+    if fits { Ok(()) } else { Err(CommitError::TooLarge) }
+}

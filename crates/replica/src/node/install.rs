@@ -1,0 +1,324 @@
+//! Snapshots between nodes: asking, giving, staging, joining.
+
+use std::collections::BTreeSet;
+
+use crdt::mutant::{Mutant, active};
+use crdt::pack::Writer;
+use crdt::{Key, ReplicaId, VersionVector};
+
+use super::{Node, Then};
+use crate::effect::{Effect, Report};
+use crate::message::{Chunk, Manifest, Message};
+use crate::record::{Found, Meta, RecordKey};
+use crate::snapshot::{ChunkContent, Donor, Install, content_hash, join_chunk};
+use crate::time::Now;
+
+/// A snapshot or a chunk was asked for and has not come yet.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    peer: String,
+    deadline_mono_ms: u64,
+}
+
+impl Node {
+    /// A neighbour has cut what we asked for.
+    pub(super) fn learn_floor(&mut self, now: Now, from: &str, replica: ReplicaId, floor: u64) {
+        let own = self.log.head(replica);
+        if let Some(link) = self.links.get_mut(from) {
+            link.below_floor.insert(replica, floor);
+            if let Some(pull) = &mut link.pull {
+                pull.forget(replica);
+            }
+        }
+        let elsewhere = self.links.values().any(|link| {
+            let above = link.below_floor.get(&replica).is_none_or(|floor| own >= *floor);
+            link.ready && above && link.heads.get(&replica).is_some_and(|head| *head > own)
+        });
+        if own < floor && !elsewhere {
+            self.ask_snapshot(now, from);
+        }
+    }
+
+    fn ask_snapshot(&mut self, now: Now, peer: &str) {
+        if self.install.is_some() || self.install_asked.is_some() {
+            return;
+        }
+        // A damaged state is replaced, so the snapshot must hold everything that we have told.
+        let at_least = if self.rebuild { self.log.durable_vector() } else { VersionVector::new() };
+        self.asked(now, peer);
+        self.send(peer, &Message::WantSnapshot(at_least));
+    }
+
+    fn asked(&mut self, now: Now, peer: &str) {
+        let deadline_mono_ms = now.mono_ms + self.setup.intervals.retry_ms;
+        self.install_asked = Some(Asked { peer: peer.to_owned(), deadline_mono_ms });
+    }
+
+    /// Gives snapshots that were asked for, once everything in them is durable here.
+    pub(super) fn give_snapshots(&mut self) {
+        let busy = self.is_installing() || self.rebuild || self.gate.is_waiting() || !self.records.is_empty();
+        if busy || self.wanted_snapshots.is_empty() {
+            return;
+        }
+        for (peer, at_least) in core::mem::take(&mut self.wanted_snapshots) {
+            if !self.applied.dominates(&at_least) {
+                continue;
+            }
+            self.snapshots_given += 1;
+            // The id tells this donor's life apart from an earlier one: its replica id is part of it.
+            let id = (self.replica().0 as u64).wrapping_add(self.snapshots_given << 32 | self.applied.len() as u64);
+            let cut = self.applied.clone();
+            let hash = |replica| self.log.stream(replica).and_then(|stream| stream.hash_at(cut.seq(replica)));
+            let hashes = cut.iter().filter_map(|(replica, _)| Some((replica, hash(replica)?))).collect();
+            let manifest = Manifest { id, cut, hashes };
+            self.donors.insert(peer.clone(), Donor::new(manifest.clone()));
+            self.send(&peer, &Message::Manifest(manifest));
+        }
+    }
+
+    pub(super) fn give_chunk(&mut self, to: &str, id: u64, place: u32) {
+        let bytes_max = self.setup.limits.chunk_bytes_max;
+        let donor = self.donors.get_mut(to).filter(|donor| donor.manifest.id == id);
+        let chunk = donor.and_then(|donor| donor.chunk(place, &self.keyspace, bytes_max));
+        let message = chunk.map_or(Message::SnapshotGone(id), Message::Chunk);
+        self.send(to, &message);
+    }
+
+    /// An object is about to change: snapshots that are being given keep it as it was.
+    pub(super) fn keep_preimage(&mut self, key: &Key) {
+        if self.donors.is_empty() {
+            return;
+        }
+        let bytes_max = self.setup.limits.snapshot_preimage_bytes_max;
+        self.donors.values_mut().for_each(|donor| donor.keep(key, &self.keyspace));
+        self.donors.retain(|_, donor| donor.preimage_bytes() <= bytes_max);
+    }
+
+    pub(super) fn take_manifest(&mut self, now: Now, from: &str, manifest: Manifest) {
+        let awaited = self.install_asked.as_ref().is_some_and(|asked| asked.peer == from);
+        if !awaited || self.install.is_some() {
+            return;
+        }
+        if self.rebuild && !manifest.cut.dominates(&self.log.durable_vector()) {
+            return;
+        }
+        let replace = self.rebuild || active(Mutant::SnapshotReplacesMember);
+        let install = Install { peer: from.to_owned(), manifest, staged: 0, complete: false, joined: None, replace };
+        self.put_meta(Meta::Install, install.to_bytes());
+        self.install = Some(install);
+        self.want_chunk(now);
+    }
+
+    fn want_chunk(&mut self, now: Now) {
+        let Some(install) = &self.install else { return };
+        let (peer, id, place) = (install.peer.clone(), install.manifest.id, install.staged);
+        self.asked(now, &peer);
+        self.send(&peer, &Message::WantChunk(id, place));
+    }
+
+    pub(super) fn take_chunk(&mut self, now: Now, from: &str, chunk: Chunk) {
+        let Some(install) = &mut self.install else { return };
+        let expected = install.peer == from && install.manifest.id == chunk.id && install.staged == chunk.place;
+        if !expected || install.complete {
+            return;
+        }
+        if content_hash(&chunk.content) != chunk.hash || ChunkContent::from_bytes(&chunk.content).is_err() {
+            return self.report(Report::Malformed { from: from.to_owned() });
+        }
+        install.staged += 1;
+        install.complete = chunk.last;
+        let bytes = install.to_bytes();
+        self.put(RecordKey::Chunk(chunk.place), Some([&chunk.hash[..], &chunk.content].concat()));
+        self.put_meta(Meta::Install, bytes);
+        self.after_durable(Then::Staged);
+        self.asked(now, from);
+    }
+
+    /// A chunk is staged durably: on with the next one, or with joining.
+    pub(super) fn chunk_staged(&mut self, now: Now) {
+        let Some(install) = &mut self.install else { return };
+        if install.complete {
+            self.install_asked = None;
+            self.begin_joining();
+        } else {
+            self.want_chunk(now);
+        }
+    }
+
+    /// From here until the vector has advanced nothing is applied, drained or committed.
+    pub(super) fn begin_joining(&mut self) {
+        let Some(install) = &mut self.install else { return };
+        install.joined.get_or_insert(0);
+        if install.replace {
+            let missing = !active(Mutant::SnapshotReplacesMember);
+            let cut = install.manifest.cut.clone();
+            let own = self.log.durable_vector();
+            if missing && !cut.dominates(&own) {
+                // Written since the snapshot was asked for: another one is needed.
+                return self.drop_install();
+            }
+        }
+        self.load_next_chunk();
+    }
+
+    pub(super) fn load_next_chunk(&mut self) {
+        let next = self.install.as_ref().and_then(|install| install.joined);
+        if let Some(place) = next {
+            self.effect(Effect::Load(RecordKey::Chunk(place)));
+        }
+    }
+
+    pub(super) fn chunk_loaded(&mut self, _now: Now, key: &RecordKey, found: Option<Found>) {
+        let Some(install) = &self.install else { return };
+        let Some(joined) = install.joined.filter(|joined| *key == RecordKey::Chunk(*joined)) else { return };
+        let content = match &found {
+            Some(Found::Intact(bytes)) => staged_content(bytes),
+            _ => None,
+        };
+        let Some(content) = content else {
+            self.report(Report::StoreCorrupt { records: 1 });
+            return self.drop_install();
+        };
+        let (theirs, replace, staged) = (install.manifest.cut.clone(), install.replace, install.staged);
+        for key in content.keys_in_range(&self.keyspace) {
+            self.keep_preimage(&key);
+        }
+        let Ok(touched) = join_chunk(&mut self.keyspace, &content, &self.applied, &theirs, replace) else {
+            self.report(Report::StoreCorrupt { records: 1 });
+            return self.drop_install();
+        };
+        for key in &touched {
+            self.put_object(key);
+            self.row_changed(key);
+        }
+        self.put(RecordKey::Chunk(joined), None);
+        if let Some(install) = &mut self.install {
+            install.joined = Some(joined + 1);
+            let bytes = install.to_bytes();
+            self.put_meta(Meta::Install, bytes);
+        }
+        if joined + 1 == staged {
+            self.finish_install();
+        }
+        self.after_durable(Then::Joined);
+    }
+
+    pub(super) fn chunk_joined(&mut self, _now: Now) {
+        self.load_next_chunk();
+    }
+
+    /// The state holds the snapshot: the vector advances, and the log begins at the cut where it was behind.
+    fn finish_install(&mut self) {
+        let Some(install) = self.install.take() else { return };
+        let Manifest { cut, hashes, .. } = install.manifest;
+        if install.replace {
+            self.applied = cut.clone();
+            self.rebuild = false;
+        } else {
+            self.applied.join(&cut);
+        }
+        let mut gone = Vec::new();
+        for (replica, seq) in cut.iter() {
+            let hash = hashes.iter().find(|(known, _)| *known == replica).map(|(_, hash)| *hash);
+            if self.log.head(replica) < seq {
+                gone.extend(self.log.stream(replica).map(|stream| (replica, stream.floor(), stream.head())));
+                self.log.begin(replica, seq, hash);
+            }
+        }
+        for (replica, floor, head) in gone {
+            for seq in floor + 1..=head {
+                self.put(RecordKey::Batch(crdt::BatchId { replica, seq }), None);
+            }
+        }
+        self.beyond.retain(|batch, _| batch.seq > cut.seq(batch.replica));
+        self.put_applied();
+        self.put_floors();
+        self.put(RecordKey::Meta(Meta::Install), None);
+        self.report(Report::SnapshotInstalled { joined: !install.replace });
+        self.links.values_mut().for_each(|link| link.below_floor.clear());
+        self.shown_follows();
+    }
+
+    pub(super) fn put_floors(&mut self) {
+        let mut writer = Writer::new();
+        let streams: Vec<_> =
+            self.log.streams().map(|(replica, stream)| (replica, stream.floor(), stream.floor_hash())).collect();
+        writer.varint(streams.len() as u64);
+        for (replica, floor, hash) in streams {
+            writer.raw(&replica.to_bytes());
+            writer.varint(floor);
+            writer.byte(hash.is_some().into());
+            writer.raw(&hash.unwrap_or_default());
+        }
+        self.put_meta(Meta::Floors, writer.into_bytes());
+    }
+
+    /// Gives a snapshot up; what was staged is dropped.
+    pub(super) fn drop_install(&mut self) {
+        let Some(install) = self.install.take() else { return };
+        for place in 0..install.staged {
+            self.put(RecordKey::Chunk(place), None);
+        }
+        self.put(RecordKey::Meta(Meta::Install), None);
+        self.install_asked = None;
+        // A state of which a part was joined is no state of any vector: it is fetched as a whole.
+        self.rebuild |= install.joined.is_some_and(|joined| joined > 0);
+        self.report(Report::SnapshotInterrupted { peer: install.peer });
+    }
+
+    pub(super) fn snapshot_gone(&mut self, from: &str, id: u64) {
+        let theirs = |install: &Install| install.peer == from && install.manifest.id == id && install.joined.is_none();
+        if self.install.as_ref().is_some_and(theirs) {
+            self.drop_install();
+        }
+    }
+
+    /// The donor is out of reach: what is staged is kept for a while.
+    pub(super) fn install_lost(&mut self, now: Now, peer: &str) {
+        if self.install_asked.as_ref().is_some_and(|asked| asked.peer == peer) {
+            let wait_ms = self.setup.intervals.retry_ms * 4;
+            self.install_asked = Some(Asked { peer: peer.to_owned(), deadline_mono_ms: now.mono_ms + wait_ms });
+        }
+    }
+
+    pub(super) fn tick_install(&mut self, now: Now) {
+        if self.install_asked.as_ref().is_some_and(|asked| asked.deadline_mono_ms > now.mono_ms) {
+            return;
+        }
+        let late = self.install_asked.take();
+        match &self.install {
+            Some(install) if install.joined.is_none() && !install.complete => {
+                let reachable = self.links.get(&install.peer).is_some_and(|link| link.ready);
+                if reachable { self.want_chunk(now) } else { self.drop_install() }
+            }
+            Some(_) => {}
+            None if self.rebuild => {
+                let last = late.map(|asked| asked.peer);
+                match self.next_donor(last.as_deref()) {
+                    Some(peer) => self.ask_snapshot(now, &peer),
+                    None => self.asked(now, ""),
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// Donors in turn, so that one that cannot serve does not hold us up.
+    fn next_donor(&self, last: Option<&str>) -> Option<String> {
+        let ready: BTreeSet<&String> = self.links.iter().filter(|(_, link)| link.ready).map(|(peer, _)| peer).collect();
+        let after = ready.iter().find(|peer| last.is_none_or(|last| peer.as_str() > last));
+        after.or_else(|| ready.first()).map(|peer| (*peer).clone())
+    }
+
+    pub(super) fn install_timer(&self) -> Option<u64> {
+        self.install_asked.as_ref().map(|asked| asked.deadline_mono_ms)
+    }
+}
+
+fn staged_content(bytes: &[u8]) -> Option<ChunkContent> {
+    let (hash, content) = bytes.split_at_checked(16)?;
+    if content_hash(content) != hash {
+        return None;
+    }
+    ChunkContent::from_bytes(content).ok()
+}

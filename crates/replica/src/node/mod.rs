@@ -1,0 +1,439 @@
+//! The node: one state machine out of log, delivery, matrix clock, collection, catch-up and host.
+//!
+//! Every event ends in the same way: the node does all work that became possible, and gathers what must be
+//! durable into one group ([`Node::poll_effect`] hands it out first). What may only follow a durable group
+//! waits behind a gate.
+
+mod apply;
+mod clock;
+mod collect;
+mod commit;
+mod install;
+mod open;
+mod receive;
+mod sync;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use crdt::object::JournalEntry;
+use crdt::{BatchId, Dot, Hlc, Key, Keyspace, Name, ReplicaId, RowView, VersionVector};
+
+use crate::config::{Intervals, Limits};
+use crate::effect::{Effect, MintReason, Report};
+use crate::epoch::{Epoch, SignedEpoch};
+use crate::host::{Host, RowId, Schema, SqlRequest};
+use crate::log::Log;
+use crate::matrix::Matrix;
+use crate::record::{Durable, Found, Gate, Meta, Record, RecordKey, Ticket};
+use crate::signer::Signer;
+use crate::snapshot::{Donor, Install};
+use crate::time::Now;
+
+pub(crate) use commit::Draft;
+pub use commit::{Action, CommitError, Intent};
+pub use open::OpenError;
+pub(crate) use sync::rows;
+
+/// What a node is told once.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Setup {
+    /// Random, made once, the same on every node.
+    pub cluster: u128,
+    /// The node's name, 1-63 of `a-z 0-9 _ -`.
+    pub node: String,
+    /// The tables of the database behind this node, if there is one.
+    pub schema: Option<Schema>,
+    /// Limits.
+    pub limits: Limits,
+    /// Intervals.
+    pub intervals: Intervals,
+    /// Least and greatest protocol version that this build speaks.
+    pub versions: (u16, u16),
+}
+
+/// What the host knows about the time between two lives of a node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Continuity {
+    /// Nothing written was lost, and no copy of this node ran: the process was merely restarted.
+    Proven,
+    /// Power was cut, a backup was restored, the machine is another one, or nobody knows.
+    NotProven,
+}
+
+/// What a node is told at each start.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Start {
+    /// The clocks.
+    pub now: Now,
+    /// 128 random bits, used if a replica id must be minted.
+    pub fresh_replica: ReplicaId,
+    /// Whether the last replica id may be used on.
+    pub continuity: Continuity,
+}
+
+/// Sizes that have caps or are shown.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Gauges {
+    /// Batches that wait beyond a gap.
+    pub beyond_gap_batches: usize,
+    /// Bytes of the log.
+    pub log_bytes: usize,
+    /// Batches in the log.
+    pub log_batches: usize,
+    /// Bytes of old objects kept for snapshots that are being given.
+    pub snapshot_preimage_bytes: usize,
+    /// Removals whose remains are not collected.
+    pub remains: usize,
+    /// Streams that are held until an operator acts.
+    pub held: usize,
+}
+
+/// What waits for a group to be durable.
+#[derive(Debug)]
+pub(crate) enum Then {
+    /// Batches of others up to here may be told.
+    Received(BatchId),
+    /// An own batch may be sent, and its client answered.
+    Committed { batch: BatchId, acknowledge: bool },
+    /// The database may be asked.
+    Sql(SqlRequest),
+    /// What the database shows may be told.
+    Shown(VersionVector),
+    /// A chunk is staged.
+    Staged,
+    /// A chunk is joined.
+    Joined,
+}
+
+/// Why a stream is stopped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Hold {
+    /// Two batches with one dot: for good.
+    Forked,
+    /// The origin's clock is more than a day ahead.
+    Fenced,
+    /// The batch cannot be applied.
+    Quarantined,
+}
+
+/// A neighbour.
+#[derive(Debug, Default)]
+pub(crate) struct Link {
+    pub(crate) up: bool,
+    /// The peer's hello fitted.
+    pub(crate) ready: bool,
+    /// Heads of the peer's log as last told.
+    pub(crate) heads: BTreeMap<ReplicaId, u64>,
+    /// Own guess of what has been sent to the peer already.
+    pub(crate) sent: BTreeMap<ReplicaId, u64>,
+    /// Streams that the peer cannot give from where we are.
+    pub(crate) below_floor: BTreeMap<ReplicaId, u64>,
+    pub(crate) pull: Option<sync::Pulling>,
+    pub(crate) digest_interval_ms: u64,
+    pub(crate) digest_at_mono_ms: u64,
+    pub(crate) told: Option<VersionVector>,
+    pub(crate) clock: clock::PeerClock,
+    pub(crate) digests_heard: u64,
+}
+
+/// One node.
+pub struct Node {
+    pub(crate) setup: Setup,
+    signer: Box<dyn Signer>,
+    /// Every replica id of this node, the last in use.
+    replicas: Vec<ReplicaId>,
+    fresh_replica: ReplicaId,
+    clock: clock::Clock,
+    pub(crate) log: Log,
+    beyond: BTreeMap<BatchId, Vec<u8>>,
+    pub(crate) keyspace: Keyspace,
+    pub(crate) applied: VersionVector,
+    shown: VersionVector,
+    claimed: VersionVector,
+    matrix: Matrix,
+    epochs: BTreeMap<u64, SignedEpoch>,
+    epoch: Epoch,
+    epoch_forked: bool,
+    links: BTreeMap<String, Link>,
+    /// Links whose superseded node ids were reported.
+    refused: BTreeSet<String>,
+    held: BTreeMap<ReplicaId, (BatchId, Hold)>,
+    turn: Option<(ReplicaId, usize)>,
+    /// Skewed batches that were reported.
+    skew_reported: BTreeSet<BatchId>,
+    donors: BTreeMap<String, Donor>,
+    wanted_snapshots: BTreeMap<String, VersionVector>,
+    snapshots_given: u64,
+    install: Option<Install>,
+    install_asked: Option<install::Asked>,
+    /// The state is damaged: it is fetched from peers as a whole.
+    rebuild: bool,
+    pub(crate) host: Option<Host>,
+    remains: collect::Remains,
+    ages: BTreeMap<(Key, Vec<Name>, Dot), u64>,
+    gc_at_mono_ms: u64,
+    gate: Gate<Then>,
+    records: Vec<Record>,
+    then: Vec<Then>,
+    effects: VecDeque<Effect>,
+    failed: bool,
+}
+
+impl Node {
+    /// The transport says that the link to `peer` is up or down.
+    pub fn handle_link(&mut self, now: Now, peer: &str, up: bool) {
+        if self.failed {
+            return;
+        }
+        self.link_changed(now, peer, up);
+        self.work(now);
+    }
+
+    /// A message from `from`, whom the transport has authenticated.
+    pub fn handle_message(&mut self, now: Now, from: &str, bytes: &[u8]) {
+        if self.failed {
+            return;
+        }
+        self.receive_message(now, from, bytes);
+        self.work(now);
+    }
+
+    /// The group with this ticket, and all before it, are durable.
+    pub fn handle_persisted(&mut self, now: Now, ticket: Ticket) {
+        if self.failed {
+            return;
+        }
+        for ready in self.gate.open(ticket) {
+            self.proceed(now, ready);
+        }
+        self.work(now);
+    }
+
+    /// A group could not be made durable. The node refuses everything from now on: what it has in memory
+    /// and what stands on disk no longer agree. Open it anew from what is on disk.
+    pub fn handle_persist_failed(&mut self, _now: Now, _ticket: Ticket) {
+        self.failed = true;
+        self.effects.clear();
+        self.effects.push_back(Effect::Report(Report::StoreFailed));
+    }
+
+    /// The record asked for with [`Effect::Load`].
+    pub fn handle_loaded(&mut self, now: Now, key: RecordKey, found: Option<Found>) {
+        if self.failed {
+            return;
+        }
+        self.chunk_loaded(now, &key, found);
+        self.work(now);
+    }
+
+    /// An epoch record from an operator or a peer.
+    pub fn handle_epoch(&mut self, now: Now, epoch: SignedEpoch) {
+        if self.failed {
+            return;
+        }
+        self.take_epoch(epoch);
+        self.work(now);
+    }
+
+    /// Time has passed.
+    pub fn handle_timeout(&mut self, now: Now) {
+        if self.failed {
+            return;
+        }
+        self.tick_links(now);
+        self.tick_install(now);
+        self.tick_collect(now);
+        self.work(now);
+    }
+
+    /// The next moment of the monotonic clock at which [`Node::handle_timeout`] is wanted.
+    pub fn poll_timeout(&self) -> Option<u64> {
+        if self.failed {
+            return None;
+        }
+        let timers = [self.link_timer(), self.install_timer(), self.host_timer(), self.skew_timer()];
+        timers.into_iter().flatten().chain([self.gc_at_mono_ms]).min()
+    }
+
+    /// The next thing to be done outside.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// An operator lets a held stream go on: a fenced origin, a quarantined batch.
+    pub fn release(&mut self, now: Now, replica: ReplicaId) {
+        if self.failed {
+            return;
+        }
+        if let Some((batch, hold)) = self.held.get(&replica).copied()
+            && hold != Hold::Forked
+        {
+            self.held.remove(&replica);
+            self.put(RecordKey::Held(batch), None);
+            if hold == Hold::Fenced {
+                self.clock.release(replica);
+            }
+        }
+        self.work(now);
+    }
+
+    /// Does everything that became possible, and hands out one group for all of it.
+    pub(crate) fn work(&mut self, now: Now) {
+        self.give_snapshots();
+        self.plan_pulls(now);
+        self.apply_ready(now);
+        self.work_host(now);
+        self.flush();
+    }
+
+    pub(crate) fn is_failed(&self) -> bool {
+        self.failed
+    }
+
+    pub(crate) fn is_rebuilding(&self) -> bool {
+        self.rebuild
+    }
+
+    pub(crate) fn corrected_ms(&self, wall_ms: u64) -> u64 {
+        self.clock.corrected_ms(wall_ms)
+    }
+
+    /// Members with their slots.
+    pub(crate) fn members(&self) -> Vec<(String, u8)> {
+        self.epoch.members.iter().map(|(node, member)| (node.clone(), member.slot)).collect()
+    }
+
+    /// Gathers a record for the next group.
+    pub(crate) fn put(&mut self, key: RecordKey, value: Option<Vec<u8>>) {
+        self.records.push(Record { key, value });
+    }
+
+    pub(crate) fn put_meta(&mut self, meta: Meta, value: Vec<u8>) {
+        self.put(RecordKey::Meta(meta), Some(value));
+    }
+
+    /// Lets something wait for the next group.
+    pub(crate) fn after_durable(&mut self, then: Then) {
+        self.then.push(then);
+    }
+
+    pub(crate) fn report(&mut self, report: Report) {
+        self.effects.push_back(Effect::Report(report));
+    }
+
+    pub(crate) fn effect(&mut self, effect: Effect) {
+        self.effects.push_back(effect);
+    }
+
+    fn flush(&mut self) {
+        if self.records.is_empty() && self.then.is_empty() {
+            return;
+        }
+        let records = core::mem::take(&mut self.records);
+        let then = core::mem::take(&mut self.then);
+        let group = self.gate.write(records, then);
+        self.effects.push_back(Effect::Persist(group));
+    }
+
+    fn proceed(&mut self, now: Now, ready: Durable<Then>) {
+        match ready.into_inner() {
+            Then::Received(batch) => self.log.mark_durable(batch.replica, batch.seq),
+            Then::Committed { batch, acknowledge } => {
+                self.log.mark_durable(batch.replica, batch.seq);
+                self.shown.advance(batch.replica, batch.seq);
+                if acknowledge {
+                    self.effect(Effect::Acknowledge(batch));
+                }
+                self.push_own(batch);
+            }
+            Then::Sql(request) => self.effect(Effect::Sql(request)),
+            Then::Shown(vector) => self.shown.join(&vector),
+            Then::Staged => self.chunk_staged(now),
+            Then::Joined => self.chunk_joined(now),
+        }
+    }
+
+    /// Uses a fresh replica id from now on.
+    fn mint(&mut self, reason: MintReason) {
+        // The random bits of this start serve several minted ids: a counter keeps them apart.
+        let replica = ReplicaId(self.fresh_replica.0.wrapping_add(self.replicas.len() as u128));
+        self.replicas.push(replica);
+        self.put_identity();
+        self.report(Report::ReplicaMinted { replica, reason });
+    }
+
+    /// The state.
+    pub fn keyspace(&self) -> &Keyspace {
+        &self.keyspace
+    }
+
+    /// What the state includes.
+    pub fn applied(&self) -> &VersionVector {
+        &self.applied
+    }
+
+    /// What the database shows, durably: what others are told.
+    pub fn shown(&self) -> &VersionVector {
+        &self.shown
+    }
+
+    /// What stands in the log, durably.
+    pub fn received(&self) -> VersionVector {
+        self.log.durable_vector()
+    }
+
+    /// The replica id in use.
+    pub fn replica(&self) -> ReplicaId {
+        self.replicas.last().copied().unwrap_or_default()
+    }
+
+    /// What every member has.
+    pub fn stable(&self) -> &VersionVector {
+        self.matrix.stable()
+    }
+
+    /// The last moment that the clock gave or followed.
+    pub fn clock(&self) -> Hlc {
+        self.clock.last()
+    }
+
+    /// What the database shall show of a row.
+    pub fn view(&self, row: &RowId) -> RowView {
+        self.repaired_view(row)
+    }
+
+    /// Everything that is present and not shown.
+    pub fn journal(&self) -> Vec<(Key, JournalEntry)> {
+        let entries = |key: Key| {
+            let journal = self.keyspace.object(&key).map_or_else(Vec::new, |object| object.journal());
+            journal.into_iter().map(move |entry| (key.clone(), entry))
+        };
+        self.keyspace.journaled().flat_map(entries).collect()
+    }
+
+    /// True when nothing received waits to be applied, and the database has nothing to be told or asked.
+    pub fn is_settled(&self) -> bool {
+        let waiting = self
+            .log
+            .streams()
+            .any(|(replica, stream)| stream.head() > self.applied.seq(replica) && !self.held.contains_key(&replica));
+        !waiting && self.install.is_none() && !self.rebuild && !self.gate.is_waiting() && self.host_is_settled()
+    }
+
+    /// True while a snapshot is being joined: nothing is applied, drained or committed then.
+    pub fn is_installing(&self) -> bool {
+        self.install.as_ref().is_some_and(|install| install.joined.is_some())
+    }
+
+    /// Sizes that have caps or are shown.
+    pub fn gauges(&self) -> Gauges {
+        Gauges {
+            beyond_gap_batches: self.beyond.len(),
+            log_bytes: self.log.bytes(),
+            log_batches: self.log.len(),
+            snapshot_preimage_bytes: self.donors.values().map(Donor::preimage_bytes).sum(),
+            remains: self.remains.len(),
+            held: self.held.len(),
+        }
+    }
+}

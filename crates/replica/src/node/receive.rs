@@ -1,0 +1,214 @@
+//! Receiving: every message is checked, every batch is verified and logged, nothing is applied here.
+
+use crdt::BatchId;
+use crdt::change::Envelope;
+use crdt::error::DecodeError;
+use crdt::mutant::{Mutant, active};
+
+use super::{Hold, Node, Then};
+use crate::effect::{Effect, MintReason, Report};
+use crate::epoch::{Epoch, SignedEpoch};
+use crate::message::{Hello, Message};
+use crate::record::RecordKey;
+use crate::time::Now;
+
+impl Node {
+    pub(super) fn receive_message(&mut self, now: Now, from: &str, bytes: &[u8]) {
+        let message = match Message::from_bytes(bytes) {
+            Ok(message) => message,
+            Err(DecodeError::Version { found, .. }) => {
+                let theirs = (found.into(), found.into());
+                return self.report(Report::VersionSkew { peer: from.to_owned(), theirs });
+            }
+            Err(_) => return self.report(Report::Malformed { from: from.to_owned() }),
+        };
+        match message {
+            Message::Hello(hello) => return self.greet(now, from, hello),
+            Message::WantEpochs(number) => return self.give_epochs(from, number),
+            Message::Epochs(epochs) => return epochs.into_iter().for_each(|epoch| self.take_epoch(epoch)),
+            Message::Refused => return self.was_refused(),
+            _ => {}
+        }
+        // Anything else only from a member whose hello fitted.
+        let ready = self.links.get(from).is_some_and(|link| link.ready);
+        if !ready || !self.epoch.members.contains_key(from) {
+            return;
+        }
+        match message {
+            Message::Digest(digest) => self.take_digest(now, from, digest),
+            Message::Pull(pull) => self.give_batches(from, &pull),
+            Message::Batches(batches) => self.take_batches(now, from, batches),
+            Message::BelowFloor(replica, floor) => self.learn_floor(now, from, replica, floor),
+            Message::WantSnapshot(at_least) => drop(self.wanted_snapshots.insert(from.to_owned(), at_least)),
+            Message::Manifest(manifest) => self.take_manifest(now, from, manifest),
+            Message::WantChunk(id, place) => self.give_chunk(from, id, place),
+            Message::Chunk(chunk) => self.take_chunk(now, from, chunk),
+            Message::SnapshotGone(id) => self.snapshot_gone(from, id),
+            Message::WantAudit(vector) => self.give_audit(from, &vector),
+            Message::Audit(vector, shards) => self.take_audit(from, &vector, &shards),
+            Message::Hello(_) | Message::WantEpochs(_) | Message::Epochs(_) | Message::Refused => {}
+        }
+    }
+
+    /// First words: only who fits gets any further.
+    fn greet(&mut self, now: Now, from: &str, hello: Hello) {
+        if hello.cluster != self.setup.cluster {
+            return self.report(Report::WrongCluster { peer: from.to_owned() });
+        }
+        let (least, greatest) = self.setup.versions;
+        let floor = self.epoch.version_min;
+        if hello.versions.0 > greatest || hello.versions.1 < least || hello.versions.1 < floor {
+            return self.report(Report::VersionSkew { peer: from.to_owned(), theirs: hello.versions });
+        }
+        let known = self.matrix.row(from).map(|row| row.replicas.clone()).unwrap_or_default();
+        let superseded = known.len() > hello.replicas.len()
+            || (known.len() == hello.replicas.len() && !known.is_empty() && known != hello.replicas);
+        if superseded || from == self.setup.node {
+            if self.refused.insert(from.to_owned()) {
+                self.report(Report::NodeIdCollision { node: from.to_owned() });
+            }
+            return self.send(from, &Message::Refused);
+        }
+        self.refused.remove(from);
+        let link = self.links.entry(from.to_owned()).or_default();
+        let first = !link.ready;
+        link.up = true;
+        link.ready = true;
+        link.digest_at_mono_ms = now.mono_ms;
+        if first {
+            // The peer may have heard nothing of us yet: its link came up later than ours.
+            self.send_hello(from);
+        }
+        self.send_digest(now, from);
+    }
+
+    fn was_refused(&mut self) {
+        if self.refused.insert(self.setup.node.clone()) {
+            self.report(Report::NodeIdCollision { node: self.setup.node.clone() });
+        }
+    }
+
+    /// An epoch record: the chain grows by one, or a second record with a known number ends collection.
+    pub(super) fn take_epoch(&mut self, signed: SignedEpoch) {
+        if !self.signer.verify_epoch(&signed.bytes, &signed.signature) {
+            return self.report(Report::MacMismatch { from: "epoch".to_owned() });
+        }
+        let Ok(epoch) = Epoch::from_bytes(&signed.bytes) else {
+            return self.report(Report::Malformed { from: "epoch".to_owned() });
+        };
+        if let Some(known) = self.epochs.get(&epoch.number) {
+            if known.bytes != signed.bytes && !self.epoch_forked {
+                self.epoch_forked = true;
+                self.report(Report::EpochFork { number: epoch.number });
+            }
+            return;
+        }
+        let value = epoch_record(&signed);
+        self.put(RecordKey::Epoch(epoch.number), Some(value));
+        self.epochs.insert(epoch.number, signed);
+        if epoch.number > self.epoch.number {
+            self.epoch = epoch;
+            let strangers = self.links.iter_mut().filter(|(peer, _)| !self.epoch.members.contains_key(*peer));
+            strangers.for_each(|(_, link)| link.ready = false);
+        }
+    }
+
+    fn give_epochs(&mut self, to: &str, from: u64) {
+        let epochs: Vec<SignedEpoch> = self.epochs.range(from..).map(|(_, epoch)| epoch.clone()).collect();
+        if !epochs.is_empty() {
+            self.send(to, &Message::Epochs(epochs));
+        }
+    }
+
+    fn take_batches(&mut self, now: Now, from: &str, batches: Vec<Vec<u8>>) {
+        let bytes: usize = batches.iter().map(Vec::len).sum();
+        for batch in batches {
+            self.take_batch(now, from, batch);
+        }
+        self.pulled(from, bytes);
+    }
+
+    /// Verifies a batch and logs it, or keeps it until what is missing before it has come.
+    fn take_batch(&mut self, now: Now, from: &str, bytes: Vec<u8>) {
+        let Ok(envelope) = Envelope::parse(&bytes) else {
+            return self.report(Report::Malformed { from: from.to_owned() });
+        };
+        if !self.signer.verify(envelope.key_id, envelope.signed, &envelope.mac) {
+            return self.report(Report::MacMismatch { from: from.to_owned() });
+        }
+        let id = envelope.header.id;
+        let stopped = self.held.get(&id.replica).is_some_and(|(_, hold)| *hold == Hold::Forked);
+        if stopped || self.epoch.seals.get(&id.replica).is_some_and(|seal| id.seq > *seal) {
+            return;
+        }
+        let head = self.log.head(id.replica);
+        if id.replica == self.replica() && id.seq > head {
+            self.mint(MintReason::PeerKnowsMore);
+        }
+        if id.seq <= head {
+            return self.compare(from, id, &bytes);
+        }
+        if id.seq > head + 1 {
+            return self.keep_beyond(id, bytes);
+        }
+        self.log_batch(now, bytes);
+        while let Some(next) = self.beyond.remove(&BatchId { seq: self.log.head(id.replica) + 1, ..id }) {
+            self.log_batch(now, next);
+        }
+    }
+
+    fn log_batch(&mut self, now: Now, bytes: Vec<u8>) {
+        let Ok(envelope) = Envelope::parse(&bytes) else { return };
+        let (header, id) = (envelope.header.clone(), envelope.header.id);
+        let decodes = envelope.to_batch().is_ok();
+        let hash = self.log.append(header, bytes.clone(), now.mono_ms);
+        self.put_batch(id, &hash, &bytes);
+        self.after_durable(Then::Received(id));
+        if !decodes {
+            // A member made it and its MAC fits, so it is kept and forwarded; its stream waits for a person.
+            self.hold(id, Hold::Quarantined);
+            self.report(Report::Quarantined { batch: id });
+        }
+    }
+
+    /// The same dot again: with the same bytes it is a duplicate, with others a fork.
+    fn compare(&mut self, from: &str, batch: BatchId, bytes: &[u8]) {
+        let differs = self.log.get(batch).is_some_and(|logged| logged.bytes != bytes);
+        if differs && !active(Mutant::RelayReencodes) {
+            self.forked(from, batch);
+        }
+    }
+
+    pub(super) fn forked(&mut self, from: &str, batch: BatchId) {
+        if self.held.get(&batch.replica).is_some_and(|(_, hold)| *hold == Hold::Forked) {
+            return;
+        }
+        self.hold(batch, Hold::Forked);
+        self.report(Report::IdempotencyViolation { batch, from: from.to_owned() });
+    }
+
+    fn keep_beyond(&mut self, batch: BatchId, bytes: Vec<u8>) {
+        if self.beyond.len() >= self.setup.limits.beyond_gap_batches_max {
+            // The one furthest away helps least: everything before it has to come first.
+            if self.beyond.last_key_value().is_some_and(|(last, _)| *last > batch) {
+                self.beyond.pop_last();
+            } else {
+                return self.report(Report::BufferFull);
+            }
+            self.report(Report::BufferFull);
+        }
+        self.beyond.insert(batch, bytes);
+    }
+
+    pub(super) fn send(&mut self, to: &str, message: &Message) {
+        self.effect(Effect::Send { to: to.to_owned(), bytes: message.to_bytes() });
+    }
+}
+
+/// An epoch record as it is stored: the signature's length, the signature, the record.
+pub(super) fn epoch_record(signed: &SignedEpoch) -> Vec<u8> {
+    let mut writer = crdt::pack::Writer::new();
+    writer.bytes(&signed.signature);
+    writer.bytes(&signed.bytes);
+    writer.into_bytes()
+}

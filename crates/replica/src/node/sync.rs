@@ -1,0 +1,293 @@
+//! Links: first words, digests, pushes and pulls, and the audit of equal states.
+//!
+//! A digest names exactly what its sender has, so a pull names exactly what is missing. Own batches are
+//! pushed to every neighbour at once; everything else is pulled when a digest shows it, which is how relays,
+//! losses and long cuts heal.
+
+use std::collections::BTreeMap;
+
+use crdt::keyspace::SHARDS;
+use crdt::mutant::{Mutant, active};
+use crdt::{BatchId, Fingerprint, Key, Keyspace, Kind, ReplicaId, VersionVector};
+
+use super::{Link, Node};
+use crate::effect::{MintReason, Report};
+use crate::matrix::MatrixRow;
+use crate::message::{Digest, Hello, Message, Pull};
+use crate::record::RecordKey;
+use crate::time::Now;
+
+/// What was asked of a neighbour and has not come yet.
+#[derive(Clone, Debug)]
+pub(crate) struct Pulling {
+    until: BTreeMap<ReplicaId, u64>,
+    bytes: usize,
+    deadline_mono_ms: u64,
+}
+
+impl Pulling {
+    /// The neighbour cannot give this stream.
+    pub(super) fn forget(&mut self, replica: ReplicaId) {
+        self.until.remove(&replica);
+    }
+}
+
+impl Node {
+    pub(super) fn link_changed(&mut self, now: Now, peer: &str, up: bool) {
+        let first_interval_ms = self.setup.intervals.digest_ms;
+        let link = self.links.entry(peer.to_owned()).or_default();
+        *link = Link { up, digest_interval_ms: first_interval_ms, digest_at_mono_ms: now.mono_ms, ..Link::default() };
+        if up {
+            self.send_hello(peer);
+        } else {
+            self.install_lost(now, peer);
+        }
+    }
+
+    pub(super) fn send_hello(&mut self, peer: &str) {
+        let hello =
+            Hello { cluster: self.setup.cluster, replicas: self.replicas.clone(), versions: self.setup.versions };
+        self.send(peer, &Message::Hello(hello));
+    }
+
+    pub(super) fn own_row(&self) -> MatrixRow {
+        MatrixRow {
+            epoch: self.epoch.number,
+            replicas: self.replicas.clone(),
+            shown: self.shown.clone(),
+            received: self.log.durable_vector(),
+        }
+    }
+
+    pub(super) fn send_digest(&mut self, now: Now, peer: &str) {
+        let heads = self.log.streams().filter_map(|(replica, stream)| {
+            let seq = stream.durable();
+            Some((replica, seq, stream.hash_at(seq)?))
+        });
+        let settled = self.is_settled().then(|| (self.applied.clone(), self.keyspace.fingerprint()));
+        let digest = Digest { row: self.own_row(), heads: heads.collect(), settled, times: self.times_for(peer, now) };
+        let intervals = self.setup.intervals.clone();
+        let Some(link) = self.links.get_mut(peer) else { return };
+        // Nothing new since the last digest: the next may wait longer, and soon comes when there is.
+        let quiet = link.told.as_ref() == Some(&digest.row.shown) && link.told.as_ref() == Some(&digest.row.received);
+        link.told = Some(digest.row.shown.clone());
+        let interval = link.digest_interval_ms;
+        let next = if quiet { interval + interval / 2 } else { interval - interval / 5 };
+        link.digest_interval_ms = next.clamp(intervals.digest_min_ms, intervals.digest_max_ms);
+        link.digest_at_mono_ms = now.mono_ms + link.digest_interval_ms;
+        self.send(peer, &Message::Digest(digest));
+    }
+
+    pub(super) fn tick_links(&mut self, now: Now) {
+        let due = self.links.iter().filter(|(_, link)| link.up && link.digest_at_mono_ms <= now.mono_ms);
+        let due: Vec<(String, bool)> = due.map(|(peer, link)| (peer.clone(), link.ready)).collect();
+        for (peer, ready) in due {
+            if ready {
+                self.send_digest(now, &peer);
+            } else {
+                // A hello may have been lost.
+                self.send_hello(&peer);
+                if let Some(link) = self.links.get_mut(&peer) {
+                    link.digest_at_mono_ms = now.mono_ms + self.setup.intervals.retry_ms;
+                }
+            }
+        }
+        for link in self.links.values_mut() {
+            if link.pull.as_ref().is_some_and(|pull| pull.deadline_mono_ms <= now.mono_ms) {
+                link.pull = None;
+            }
+        }
+    }
+
+    pub(super) fn link_timer(&self) -> Option<u64> {
+        let links = self.links.values().filter(|link| link.up);
+        let timers = links.flat_map(|link| {
+            let pull = link.pull.as_ref().map(|pull| pull.deadline_mono_ms);
+            [Some(link.digest_at_mono_ms), pull]
+        });
+        timers.flatten().min()
+    }
+
+    pub(super) fn take_digest(&mut self, now: Now, from: &str, digest: Digest) {
+        let Digest { row, heads, settled, times } = digest;
+        self.hear_times(now, from, times);
+        if row.epoch > self.epoch.number {
+            self.send(from, &Message::WantEpochs(self.epoch.number + 1));
+        }
+        for (replica, seq, hash) in &heads {
+            let ours = self.log.stream(*replica).and_then(|stream| stream.hash_at(*seq));
+            if ours.is_some_and(|ours| ours != *hash) {
+                self.forked(from, BatchId { replica: *replica, seq: *seq });
+            }
+            if *replica == self.replica() && *seq > self.log.head(*replica) {
+                self.mint(MintReason::PeerKnowsMore);
+            }
+        }
+        if let Some(link) = self.links.get_mut(from) {
+            link.digests_heard += 1;
+            link.heads = heads.iter().map(|(replica, seq, _)| (*replica, *seq)).collect();
+            for (replica, seq) in row.received.iter() {
+                let sent = link.sent.entry(replica).or_insert(0);
+                *sent = (*sent).max(seq);
+            }
+        }
+        let mut writer = crdt::pack::Writer::new();
+        crate::message::write_row(&mut writer, &row);
+        if self.matrix.row(from) != Some(&row) {
+            self.put(RecordKey::Row(from.to_owned()), Some(writer.into_bytes()));
+        }
+        self.matrix.learn(from, row);
+        if let Some((applied, fingerprint)) = settled
+            && applied == self.applied
+            && self.is_settled()
+            && fingerprint != self.keyspace.fingerprint()
+        {
+            self.send(from, &Message::WantAudit(applied));
+        }
+    }
+
+    /// Sends an own batch to every neighbour that has the one before it.
+    pub(super) fn push_own(&mut self, batch: BatchId) {
+        let Some(bytes) = self.log.get(batch).map(|logged| logged.bytes.clone()) else { return };
+        let mut targets = Vec::new();
+        for (peer, link) in &mut self.links {
+            let sent = link.sent.entry(batch.replica).or_insert(0);
+            if link.ready && *sent + 1 == batch.seq {
+                *sent = batch.seq;
+                targets.push(peer.clone());
+            }
+        }
+        for peer in targets {
+            self.send(&peer, &Message::Batches(vec![bytes.clone()]));
+        }
+    }
+
+    /// Asks for everything that neighbours have and we lack, each stream of one neighbour only.
+    pub(super) fn plan_pulls(&mut self, now: Now) {
+        let mut asked: BTreeMap<ReplicaId, ()> = BTreeMap::new();
+        for link in self.links.values() {
+            asked.extend(link.pull.iter().flat_map(|pull| pull.until.keys().map(|replica| (*replica, ()))));
+        }
+        let credit_bytes = self.setup.limits.pull_bytes_max as u64;
+        let peers: Vec<String> = self.links.keys().cloned().collect();
+        for peer in peers {
+            let Some(link) = self.links.get(&peer).filter(|link| link.ready && link.pull.is_none()) else { continue };
+            let mut pull = Pull { ranges: Vec::new(), credit_bytes };
+            for (replica, head) in &link.heads {
+                let own = self.log.head(*replica);
+                let cut = link.below_floor.get(replica).is_some_and(|floor| own < *floor);
+                let stopped = self.held.get(replica).is_some_and(|(_, hold)| *hold == super::Hold::Forked);
+                let seal = self.epoch.seals.get(replica).copied().unwrap_or(u64::MAX);
+                let until = (*head).min(seal);
+                if until > own && !cut && !stopped && asked.insert(*replica, ()).is_none() {
+                    pull.ranges.push((*replica, own, until));
+                }
+            }
+            if pull.ranges.is_empty() {
+                continue;
+            }
+            let until = pull.ranges.iter().map(|(replica, _, until)| (*replica, *until)).collect();
+            let deadline_mono_ms = now.mono_ms + self.setup.intervals.retry_ms;
+            if let Some(link) = self.links.get_mut(&peer) {
+                link.pull = Some(Pulling { until, bytes: 0, deadline_mono_ms });
+            }
+            self.send(&peer, &Message::Pull(pull));
+        }
+    }
+
+    /// Batches came: the pull goes on, is done, or has used its credit and is made anew.
+    pub(super) fn pulled(&mut self, from: &str, bytes: usize) {
+        let credit_bytes = self.setup.limits.pull_bytes_max;
+        let Some(link) = self.links.get_mut(from) else { return };
+        let Some(pull) = &mut link.pull else { return };
+        pull.bytes += bytes;
+        pull.until.retain(|replica, until| self.log.head(*replica) < *until);
+        if pull.until.is_empty() || pull.bytes >= credit_bytes {
+            link.pull = None;
+        }
+    }
+
+    pub(super) fn give_batches(&mut self, to: &str, pull: &Pull) {
+        let credit_bytes = (pull.credit_bytes as usize).min(self.setup.limits.pull_bytes_max);
+        let message_bytes_max = self.setup.limits.message_bytes_max;
+        let (mut given, mut message_bytes, mut batches) = (0, 0, Vec::new());
+        for (replica, after, until) in &pull.ranges {
+            let Some(stream) = self.log.stream(*replica) else { continue };
+            let (floor, durable) = (stream.floor(), stream.durable());
+            if *after < floor {
+                self.send(to, &Message::BelowFloor(*replica, floor));
+                continue;
+            }
+            for seq in after + 1..=(*until).min(durable) {
+                let Some(bytes) = self.log.get(BatchId { replica: *replica, seq }).map(|logged| logged.bytes.clone())
+                else {
+                    break;
+                };
+                if given >= credit_bytes {
+                    break;
+                }
+                given += bytes.len();
+                message_bytes += bytes.len();
+                batches.push(bytes);
+                if let Some(link) = self.links.get_mut(to) {
+                    link.sent.insert(*replica, seq);
+                }
+                if message_bytes >= message_bytes_max {
+                    self.send(to, &Message::Batches(core::mem::take(&mut batches)));
+                    message_bytes = 0;
+                }
+            }
+        }
+        if !batches.is_empty() {
+            self.send(to, &Message::Batches(batches));
+        }
+    }
+
+    /// True when everything that the reachable members have told is part of the state.
+    pub(crate) fn is_caught_up(&self) -> bool {
+        let mut links = self.links.values().filter(|link| link.up).peekable();
+        let has = |link: &Link| link.heads.iter().all(|(replica, head)| self.applied.seq(*replica) >= *head);
+        links.peek().is_some() && links.all(|link| link.digests_heard > 0 && has(link))
+    }
+
+    pub(super) fn give_audit(&mut self, to: &str, vector: &VersionVector) {
+        if *vector == self.applied && self.is_settled() {
+            let shards = (0..SHARDS).map(|shard| self.keyspace.shard_fingerprint(shard)).collect();
+            self.send(to, &Message::Audit(vector.clone(), shards));
+        }
+    }
+
+    /// Equal vectors and other digests: a side whose own figures do not add up fetches its state afresh; if
+    /// both add up, a person decides.
+    ///
+    /// SUBTLE: never joined. What one side lacks by damage would read as removed, and spread.
+    pub(super) fn take_audit(&mut self, from: &str, vector: &VersionVector, shards: &[Fingerprint]) {
+        if *vector != self.applied || !self.is_settled() {
+            return;
+        }
+        let differs =
+            shards.iter().enumerate().find(|(shard, theirs)| self.keyspace.shard_fingerprint(*shard) != **theirs);
+        let Some((shard, _)) = differs else { return };
+        if self.keyspace.recount().fingerprint != self.keyspace.fingerprint() {
+            self.report(Report::StoreCorrupt { records: 1 });
+            self.rebuild = true;
+        } else if active(Mutant::AuditJoins) {
+            self.drop_differing_shard(shard);
+        } else {
+            self.report(Report::Diverged { peer: from.to_owned(), shard: shard as u32 });
+        }
+    }
+
+    /// The mutant's way to make two digests equal.
+    fn drop_differing_shard(&mut self, shard: usize) {
+        for key in self.keyspace.shard_keys(shard) {
+            self.keyspace.remove(&key);
+            self.put_object(&key);
+        }
+    }
+}
+
+/// Rows of a state, for a host that must look at all of them.
+pub(crate) fn rows(keyspace: &Keyspace) -> impl Iterator<Item = Key> + '_ {
+    keyspace.keys().filter(|key| key.kind == Kind::Row)
+}

@@ -1,0 +1,266 @@
+//! What a node keeps on disk, and the order in which effects wait for it.
+//!
+//! A node writes *groups* of records. A group is atomic: after a crash all of it is there or nothing. Groups
+//! become durable in the order in which they were written. What must not happen before a group is durable
+//! is held back inside the node until [`crate::Node::handle_persisted`] is called with the group's ticket:
+//! the type [`Durable`] marks what has passed that gate and exists for nothing else.
+
+use crdt::error::DecodeError;
+use crdt::{BatchId, ReplicaId};
+
+/// Names one group of records. Tickets ascend.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Ticket(pub u64);
+
+/// Names one record.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum RecordKey {
+    /// Identity, clocks and vectors: one small record each.
+    Meta(Meta),
+    /// A batch of some replica, as its origin encoded it, behind its chain hash.
+    Batch(BatchId),
+    /// An object of the state, by [`crdt::Key::to_bytes`].
+    Object(Vec<u8>),
+    /// What the database shows of a row, by [`crate::host::RowId::to_bytes`].
+    Shadow(Vec<u8>),
+    /// A member's row of the matrix clock, by node id.
+    Row(String),
+    /// An epoch record, by number.
+    Epoch(u64),
+    /// A staged chunk of a snapshot, by its place.
+    Chunk(u32),
+    /// Outbox entries that a batch holds already, by the batch.
+    Drained(BatchId),
+    /// Remains of removals that wait for stability, by the removing batch.
+    Remains(BatchId),
+    /// A batch that is held back from applying or sending.
+    Held(BatchId),
+    /// Content that no rule could place: for a person.
+    Rescue(u64),
+}
+
+/// The single records.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[repr(u8)]
+pub enum Meta {
+    /// Cluster, node and replica ids.
+    Identity = 0,
+    /// Upper bound of all moments that the clock gave.
+    ClockBound = 1,
+    /// Vector of the state.
+    Applied = 2,
+    /// Floors of the log with their chain hashes.
+    Floors = 3,
+    /// Last step that the database is known to hold, and the step that is on its way.
+    Step = 4,
+    /// A snapshot that is being fetched or joined.
+    Install = 5,
+    /// The stable cut.
+    Stable = 6,
+    /// When journal entries were first seen.
+    JournalAges = 7,
+    /// Context that the last own batch claimed.
+    Claimed = 8,
+}
+
+impl RecordKey {
+    /// Bytes that sort like the keys of one kind: for stores with byte keys.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = vec![self.tag()];
+        match self {
+            Self::Meta(meta) => bytes.push(*meta as u8),
+            Self::Batch(batch) | Self::Drained(batch) | Self::Remains(batch) | Self::Held(batch) => {
+                bytes.extend_from_slice(&batch.replica.to_bytes());
+                bytes.extend_from_slice(&batch.seq.to_be_bytes());
+            }
+            Self::Object(key) | Self::Shadow(key) => bytes.extend_from_slice(key),
+            Self::Row(node) => bytes.extend_from_slice(node.as_bytes()),
+            Self::Epoch(number) | Self::Rescue(number) => bytes.extend_from_slice(&number.to_be_bytes()),
+            Self::Chunk(place) => bytes.extend_from_slice(&place.to_be_bytes()),
+        }
+        bytes
+    }
+
+    /// The inverse of [`RecordKey::to_bytes`].
+    ///
+    /// # Errors
+    /// [`DecodeError`] for bytes that name no record.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let (tag, rest) = bytes.split_first().ok_or(DecodeError::Truncated { at: 0 })?;
+        let invalid = DecodeError::Invalid { what: "record key", at: 1 };
+        let batch = || {
+            let (replica, seq) = rest.split_at_checked(ReplicaId::BYTES).ok_or(invalid)?;
+            let replica = ReplicaId::from_bytes(replica.try_into().map_err(|_| invalid)?);
+            Ok(BatchId { replica, seq: u64::from_be_bytes(seq.try_into().map_err(|_| invalid)?) })
+        };
+        let number = || rest.try_into().map(u64::from_be_bytes).map_err(|_| invalid);
+        Ok(match tag {
+            0 => Self::Meta(Meta::from_code(*rest.first().ok_or(invalid)?).ok_or(invalid)?),
+            1 => Self::Batch(batch()?),
+            2 => Self::Object(rest.to_vec()),
+            3 => Self::Shadow(rest.to_vec()),
+            4 => Self::Row(String::from_utf8(rest.to_vec()).map_err(|_| invalid)?),
+            5 => Self::Epoch(number()?),
+            6 => Self::Chunk(u32::from_be_bytes(rest.try_into().map_err(|_| invalid)?)),
+            7 => Self::Drained(batch()?),
+            8 => Self::Remains(batch()?),
+            9 => Self::Held(batch()?),
+            10 => Self::Rescue(number()?),
+            _ => return Err(invalid),
+        })
+    }
+
+    const fn tag(&self) -> u8 {
+        match self {
+            Self::Meta(_) => 0,
+            Self::Batch(_) => 1,
+            Self::Object(_) => 2,
+            Self::Shadow(_) => 3,
+            Self::Row(_) => 4,
+            Self::Epoch(_) => 5,
+            Self::Chunk(_) => 6,
+            Self::Drained(_) => 7,
+            Self::Remains(_) => 8,
+            Self::Held(_) => 9,
+            Self::Rescue(_) => 10,
+        }
+    }
+}
+
+impl Meta {
+    const ALL: [Self; 9] = [
+        Self::Identity,
+        Self::ClockBound,
+        Self::Applied,
+        Self::Floors,
+        Self::Step,
+        Self::Install,
+        Self::Stable,
+        Self::JournalAges,
+        Self::Claimed,
+    ];
+
+    fn from_code(code: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|meta| *meta as u8 == code)
+    }
+}
+
+/// A change of one record: its new bytes, or `None` to remove it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Record {
+    /// Which record.
+    pub key: RecordKey,
+    /// Its bytes.
+    pub value: Option<Vec<u8>>,
+}
+
+/// Records that become durable together.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct WriteGroup {
+    /// To be handed back when the group is durable.
+    pub ticket: Ticket,
+    /// The changes, in order.
+    pub records: Vec<Record>,
+}
+
+/// A record as it was found at start.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Found {
+    /// Its bytes.
+    Intact(Vec<u8>),
+    /// The record was there, and its checksum does not fit.
+    Damaged,
+}
+
+/// Something that rests on a durable group. Only this module makes one, when the group's ticket has come
+/// back; so an effect that takes a `Durable` cannot be asked for too early.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Durable<T>(T);
+
+impl<T> Durable<T> {
+    /// What rests on it.
+    pub fn get(&self) -> &T {
+        &self.0
+    }
+
+    /// What rests on it.
+    pub fn into_inner(self) -> T {
+        self.0
+    }
+}
+
+/// Groups that are on their way to the disk, each with what waits for it.
+#[derive(Debug)]
+pub(crate) struct Gate<T> {
+    next: Ticket,
+    waiting: std::collections::VecDeque<(Ticket, Vec<T>)>,
+}
+
+impl<T> Default for Gate<T> {
+    fn default() -> Self {
+        Self { next: Ticket(1), waiting: std::collections::VecDeque::new() }
+    }
+}
+
+impl<T> Gate<T> {
+    /// A group with what may happen once it is durable.
+    pub(crate) fn write(&mut self, records: Vec<Record>, then: Vec<T>) -> WriteGroup {
+        let ticket = self.next;
+        self.next = Ticket(ticket.0 + 1);
+        self.waiting.push_back((ticket, then));
+        WriteGroup { ticket, records }
+    }
+
+    /// What may happen now that every group up to `ticket` is durable.
+    pub(crate) fn open(&mut self, ticket: Ticket) -> Vec<Durable<T>> {
+        let mut ready = Vec::new();
+        while self.waiting.front().is_some_and(|(waiting, _)| *waiting <= ticket) {
+            let (_, then) = self.waiting.pop_front().expect("the front was just seen");
+            ready.extend(then.into_iter().map(Durable));
+        }
+        ready
+    }
+
+    /// True while a group is on its way.
+    pub(crate) fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_round_trip() {
+        let batch = BatchId { replica: ReplicaId(7), seq: 9 };
+        let mut keys: Vec<RecordKey> = Meta::ALL.into_iter().map(RecordKey::Meta).collect();
+        keys.extend([
+            RecordKey::Batch(batch),
+            RecordKey::Object(vec![1, 2]),
+            RecordKey::Shadow(vec![]),
+            RecordKey::Row("node_01".into()),
+            RecordKey::Epoch(4),
+            RecordKey::Chunk(5),
+            RecordKey::Drained(batch),
+            RecordKey::Remains(batch),
+            RecordKey::Held(batch),
+            RecordKey::Rescue(1),
+        ]);
+        for key in keys {
+            assert_eq!(RecordKey::from_bytes(&key.to_bytes()), Ok(key));
+        }
+        assert!(RecordKey::from_bytes(&[]).is_err() && RecordKey::from_bytes(&[99]).is_err());
+    }
+
+    #[test]
+    fn the_gate_opens_in_order_and_once() {
+        let mut gate = Gate::default();
+        let first = gate.write(Vec::new(), vec!["a"]);
+        let second = gate.write(Vec::new(), vec!["b", "c"]);
+        assert_eq!(gate.open(Ticket(0)), Vec::new());
+        assert_eq!(gate.open(second.ticket), vec![Durable("a"), Durable("b"), Durable("c")]);
+        assert_eq!(gate.open(first.ticket), Vec::new());
+        assert!(!gate.is_waiting());
+    }
+}

@@ -168,6 +168,10 @@ impl Chain {
             }
             removed = Some(Seen { birth: seen.birth, tip, total: reader.signed()? });
         }
+        // The sum is a function of the dot, so one dot cannot have two.
+        if removed.is_some_and(|removed| removed.tip == seen.tip && removed.total != seen.total) {
+            return Err(DecodeError::Invalid { what: "removed sum of a counter", at });
+        }
         Ok(Self { seen, removed })
     }
 }
@@ -450,7 +454,13 @@ impl Crdt for GCounter {
     }
 
     fn decode(reader: &mut Reader<'_>, table: &DotTable) -> Result<Self, DecodeError> {
-        PnCounter::decode(reader, table).map(Self)
+        let at = reader.at();
+        let counter = PnCounter::decode(reader, table)?;
+        let sums = |chain: &Chain| (chain.removed.map_or(0, |removed| removed.total), chain.seen.total);
+        if counter.chains.iter().map(sums).any(|(removed, total)| removed < 0 || total < removed) {
+            return Err(DecodeError::Invalid { what: "falling sum of a growing counter", at });
+        }
+        Ok(Self(counter))
     }
 
     fn encode_delta(delta: &CounterDelta, writer: &mut Writer, table: &DotTable) {
@@ -460,9 +470,8 @@ impl Crdt for GCounter {
     fn decode_delta(reader: &mut Reader<'_>, table: &DotTable) -> Result<CounterDelta, DecodeError> {
         let at = reader.at();
         let delta = PnCounter::decode_delta(reader, table)?;
-        let falls = delta
-            .add
-            .is_some_and(|increment| increment.amount < 0 || increment.extends.is_some_and(|seen| seen.total < 0));
+        let falls = delta.removes.iter().any(|seen| seen.total < 0)
+            || delta.add.is_some_and(|add| add.amount < 0 || add.extends.is_some_and(|seen| seen.total < 0));
         if falls { Err(DecodeError::Invalid { what: "negative amount of a growing counter", at }) } else { Ok(delta) }
     }
 }

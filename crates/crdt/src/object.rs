@@ -328,6 +328,10 @@ impl Object {
         let table = reader.table()?;
         let object = Self::decode(kind, &mut reader, &table, 0)?;
         reader.finish()?;
+        // Another order, an idle replica or a base too high would give one state two forms.
+        if table != DotTable::gather(|visit| object.dots(visit)) {
+            return Err(DecodeError::NotCanonical { what: "table of replicas", at: 0 });
+        }
         Ok(object)
     }
 

@@ -23,7 +23,8 @@ pub const CHANGES_MAX: u32 = 10_000;
 /// Most replicas that one table names: 64 slots with sixteen replica ids each.
 pub const REPLICAS_MAX: usize = 1_024;
 
-const HEAD_BYTES_MAX: usize = 223;
+/// Longest byte string whose length stands in the head byte of a value.
+pub(crate) const HEAD_BYTES_MAX: usize = 223;
 const HEAD_NULL: u8 = 224;
 const HEAD_FALSE: u8 = 225;
 const HEAD_TRUE: u8 = 226;
@@ -86,6 +87,11 @@ impl Writer {
     /// What was written.
     pub fn into_bytes(self) -> Vec<u8> {
         self.bytes
+    }
+
+    /// What was written so far.
+    pub fn as_slice(&self) -> &[u8] {
+        &self.bytes
     }
 
     /// Bytes written so far.

@@ -263,9 +263,13 @@ impl Crdt for Register {
     }
 
     fn decode_delta(reader: &mut Reader<'_>, table: &DotTable) -> Result<RegisterDelta, DecodeError> {
+        let at = reader.at();
         let flags = reader.bounded("flags of a register change", 7)?;
         let replaces = if flags & 2 != 0 { vec![reader.dot(table)?] } else { reader.dots(table)? };
         let retires = if flags & 4 != 0 { reader.dots(table)? } else { Vec::new() };
+        if (flags & 2 == 0 && replaces.len() == 1) || (flags & 4 != 0 && retires.is_empty()) {
+            return Err(DecodeError::NotCanonical { what: "flags of a register change", at });
+        }
         let write = if flags & 1 != 0 { Some(reader.value()?) } else { None };
         Ok(RegisterDelta { replaces, retires, write })
     }

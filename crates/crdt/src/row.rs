@@ -569,6 +569,7 @@ fn decode_column(reader: &mut Reader<'_>, table: &DotTable, lives: &[Dot]) -> Re
 
 fn decode_column_delta(reader: &mut Reader<'_>, table: &DotTable) -> Result<ColumnDelta, DecodeError> {
     let name: ColumnName = reader.bytes("column name length", NAME_BYTES_MAX)?.into();
+    let at = reader.at();
     let flags = reader.bounded("flags of a column", 7)?;
     let mut column = ColumnDelta { name, ..ColumnDelta::default() };
     column.replaces = if flags & 2 != 0 { vec![reader.dot(table)?] } else { reader.dots(table)? };
@@ -577,6 +578,10 @@ fn decode_column_delta(reader: &mut Reader<'_>, table: &DotTable) -> Result<Colu
     }
     if flags & 4 != 0 {
         (column.removes, column.add) = decode_counts(reader, table)?;
+    }
+    let counts = column.add.is_some() || !column.removes.is_empty();
+    if (flags & 2 == 0 && column.replaces.len() == 1) || (flags & 4 != 0 && !counts) {
+        return Err(DecodeError::NotCanonical { what: "flags of a column", at });
     }
     Ok(column)
 }

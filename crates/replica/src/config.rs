@@ -6,6 +6,9 @@ pub struct Limits {
     /// Batches kept beyond a gap, over all origins. Over it they are dropped and pulled again; too few
     /// makes reordering cost round trips, too many costs memory.
     pub beyond_gap_batches_max: usize,
+    /// Changes after which what one snapshot of the outbox showed is split into a further batch. At most
+    /// [`crdt::pack::CHANGES_MAX`]; small batches cost headers, large ones memory.
+    pub batch_changes_max: usize,
     /// Bytes asked for in one pull: the credit that a peer gives. Bounds what is on its way to us.
     pub pull_bytes_max: usize,
     /// Most bytes of one message with batches.
@@ -34,6 +37,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             beyond_gap_batches_max: 1_024,
+            batch_changes_max: crdt::pack::CHANGES_MAX as usize,
             pull_bytes_max: 4 << 20,
             message_bytes_max: 1 << 20,
             log_bytes_max: 1 << 30,

@@ -1,12 +1,13 @@
-//! One shard: a table of offsets into an arena of packed records.
+//! One shard: a table of addresses of packed records, and the blocks that hold them.
 //!
 //! ```text
 //! cell     0 | varint length, key | replica (2) | seq (6) | index (2) | stamp (8) | value
 //! object   1 | varint length, key | slot in the list of objects (4)
 //! ```
 //! All numbers little endian. A cell costs 18 bytes beside key and value, its two length bytes, and five in
-//! the table; a plain hash map of boxed entries takes three times that. A record that grows moves to the
-//! end of the arena; the arena is written anew when a quarter of it is garbage.
+//! the table; a plain hash map of boxed entries takes three times that. Blocks have one size, so that an
+//! allocator has nothing to fragment, and nothing is copied while a shard grows. A record that outgrows its
+//! place moves to the last block; the blocks are written anew when a quarter of them is garbage.
 
 use std::borrow::Cow;
 
@@ -18,45 +19,104 @@ use crate::dot::Dot;
 use crate::fingerprint::{Fingerprint, Leaf, Place, Tally};
 use crate::hlc::Hlc;
 use crate::object::{Kind, Object};
-use crate::pack::{Reader, ValueRef, Writer};
+use crate::pack::{HEAD_BYTES_MAX, Reader, ValueRef, Writer};
 use crate::register::{Entry, Register};
 use crate::value::Value;
 
-/// A longer value stands as an object, so that moving records stays cheap. Its own bytes outweigh the
-/// difference.
-const CELL_VALUE_BYTES_MAX: usize = 1_024;
-/// An arena stays below this, so that offsets fit into 32 bits; what does not fit stands as objects.
-const ARENA_BYTES_MAX: usize = 1 << 31;
+/// A longer value stands as an object: it would leave too much of a block unused, and its own bytes outweigh
+/// the difference. Up to here one byte says the length.
+const CELL_VALUE_BYTES_MAX: usize = HEAD_BYTES_MAX;
+/// Bytes of a block. A shard of a hundred cells has seven; half a block is unused on average. A record that
+/// is longer, because its key is, has a block of its own.
+const BLOCK_BYTES: usize = 1 << BLOCK_BITS;
+const BLOCK_BITS: u32 = 10;
 const TAG_CELL: u8 = 0;
 const TAG_OBJECT: u8 = 1;
 const CELL_FIXED_BYTES: usize = 18;
 
-/// Objects of one shard.
+/// Where a record begins: its block, and the offset there.
+type Address = u32;
+
+/// The blocks of a shard.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Shard {
-    /// Offsets of records, by the hash of their key.
-    table: HashTable<u32>,
-    arena: Vec<u8>,
+struct Blocks {
+    blocks: Vec<Vec<u8>>,
     garbage_bytes: usize,
-    objects: Vec<Object>,
-    free: Vec<u32>,
-    tally: Tally,
 }
 
-/// A record's parts, as offsets into the arena.
+/// A record's parts.
 #[derive(Clone, Copy)]
 struct Record<'a> {
     tag: u8,
     key: &'a [u8],
-    /// Offset of what follows the key.
-    payload_at: usize,
+    /// What follows the key, and everything behind it in the block.
+    payload: &'a [u8],
 }
 
-fn record(arena: &[u8], offset: u32) -> Record<'_> {
-    let mut reader = Reader::new(&arena[offset as usize..]);
-    let mut parse = || Some((reader.byte().ok()?, reader.bytes("key", usize::MAX).ok()?, reader.at()));
-    let (tag, key, at) = parse().expect("records are written by this module alone");
-    Record { tag, key, payload_at: offset as usize + at }
+impl Blocks {
+    #[inline]
+    fn at(&self, address: Address) -> &[u8] {
+        &self.blocks[(address >> BLOCK_BITS) as usize][address as usize & (BLOCK_BYTES - 1)..]
+    }
+
+    #[inline]
+    fn record(&self, address: Address) -> Record<'_> {
+        let bytes = self.at(address);
+        let (length, from) = match bytes[1] {
+            short if short < 0x80 => (usize::from(short), 2),
+            _ => {
+                let mut reader = Reader::new(&bytes[1..]);
+                let length = reader.varint().expect("records are written by this module alone");
+                (length as usize, 1 + reader.at())
+            }
+        };
+        let (key, payload) = bytes[from..].split_at(length);
+        Record { tag: bytes[0], key, payload }
+    }
+
+    fn record_bytes(&self, address: Address) -> usize {
+        let found = self.record(address);
+        let payload = match found.tag {
+            TAG_CELL => CELL_FIXED_BYTES + cell_value(found.payload).1,
+            _ => 4,
+        };
+        self.at(address).len() - found.payload.len() + payload
+    }
+
+    /// The payload of a record, to be overwritten by one of the same length.
+    fn payload_mut(&mut self, address: Address, key: &[u8]) -> &mut [u8] {
+        let block = &mut self.blocks[(address >> BLOCK_BITS) as usize];
+        let head = 1 + length_bytes(key.len()) + key.len();
+        &mut block[(address as usize & (BLOCK_BYTES - 1)) + head..]
+    }
+
+    /// Appends the head of a record whose payload the caller writes next.
+    fn begin(&mut self, tag: u8, key: &[u8], payload_bytes: usize) -> (Address, &mut Vec<u8>) {
+        let record_bytes = 1 + length_bytes(key.len()) + key.len() + payload_bytes;
+        if self.blocks.last().is_none_or(|block| block.len() + record_bytes > BLOCK_BYTES) {
+            self.blocks.push(Vec::with_capacity(record_bytes.max(BLOCK_BYTES)));
+        }
+        let place = self.blocks.len() - 1;
+        let block = &mut self.blocks[place];
+        let address = (place << BLOCK_BITS) + block.len();
+        block.push(tag);
+        let mut number = key.len();
+        while number >= 0x80 {
+            block.push(number as u8 | 0x80);
+            number >>= 7;
+        }
+        block.push(number as u8);
+        block.extend_from_slice(key);
+        (Address::try_from(address).expect("a shard has fewer than four million blocks"), block)
+    }
+}
+
+fn length_bytes(length: usize) -> usize {
+    match length {
+        0..0x80 => 1,
+        0x80..0x4000 => 2,
+        _ => 3,
+    }
 }
 
 /// The fixed part of a cell.
@@ -65,45 +125,65 @@ struct CellHead {
     stamp: Hlc,
 }
 
-fn cell_head(arena: &[u8], at: usize, interner: &Interner) -> CellHead {
-    let field = |from: usize, to: usize| {
-        let mut bytes = [0_u8; 8];
-        bytes[..to - from].copy_from_slice(&arena[at + from..at + to]);
-        u64::from_le_bytes(bytes)
-    };
-    let replica = interner.id(field(0, 2) as u16);
-    let dot = Dot { replica, seq: field(2, 8), index: field(8, 10) as u32 };
-    CellHead { dot, stamp: Hlc(field(10, 18)) }
+impl CellHead {
+    fn read(payload: &[u8], interner: &Interner) -> Self {
+        let field = |from: usize, to: usize| {
+            let mut bytes = [0_u8; 8];
+            bytes[..to - from].copy_from_slice(&payload[from..to]);
+            u64::from_le_bytes(bytes)
+        };
+        let replica = interner.id(field(0, 2) as u16);
+        let dot = Dot { replica, seq: field(2, 8), index: field(8, 10) as u32 };
+        Self { dot, stamp: Hlc(field(10, 18)) }
+    }
+
+    /// The bytes of the fixed part. `None` when an index does not fit.
+    fn pack(&self, number: u16) -> Option<[u8; CELL_FIXED_BYTES]> {
+        let mut fixed = [0; CELL_FIXED_BYTES];
+        fixed[..2].copy_from_slice(&number.to_le_bytes());
+        fixed[2..8].copy_from_slice(&self.dot.seq.to_le_bytes()[..6]);
+        fixed[8..10].copy_from_slice(&u16::try_from(self.dot.index).ok()?.to_le_bytes());
+        fixed[10..].copy_from_slice(&self.stamp.0.to_le_bytes());
+        Some(fixed)
+    }
+
+    fn leaf(&self, place: Place, value: &ValueRef<'_>) -> Fingerprint {
+        match value {
+            ValueRef::Bytes(bytes) => place.bytes(Leaf::Register, &[], self.dot, self.stamp, bytes),
+            ValueRef::Scalar(value) => place.value(Leaf::Register, &[], self.dot, self.stamp, value),
+        }
+    }
 }
 
-fn cell_value(arena: &[u8], at: usize) -> (ValueRef<'_>, usize) {
-    let mut reader = Reader::new(&arena[at + CELL_FIXED_BYTES..]);
+/// The value behind the fixed part, and its encoded length.
+fn cell_value(payload: &[u8]) -> (ValueRef<'_>, usize) {
+    let mut reader = Reader::new(&payload[CELL_FIXED_BYTES..]);
     let value = reader.value_ref().expect("cells are written by this module alone");
     (value, reader.at())
 }
 
-fn leaf(place: Place, head: &CellHead, value: &ValueRef<'_>) -> Fingerprint {
+/// A value as a cell holds it: its head and the bytes behind. `None` for one that is too long.
+fn packed_value<'a>(value: &'a ValueRef<'_>, scalar: &'a mut Writer) -> Option<([u8; 1], &'a [u8])> {
     match value {
-        ValueRef::Bytes(bytes) => place.bytes(Leaf::Register, &[], head.dot, head.stamp, bytes),
-        ValueRef::Scalar(value) => place.value(Leaf::Register, &[], head.dot, head.stamp, value),
+        ValueRef::Bytes(bytes) if bytes.len() > CELL_VALUE_BYTES_MAX => None,
+        ValueRef::Bytes(bytes) => Some(([bytes.len() as u8], bytes)),
+        ValueRef::Scalar(value) => {
+            scalar.value(value);
+            let (head, rest) = scalar.as_slice().split_first()?;
+            Some(([*head], rest))
+        }
     }
 }
 
-/// Head and value of a cell as bytes. `None` when they do not fit the packed form.
-fn pack_cell(dot: Dot, stamp: Hlc, number: u16, value: &ValueRef<'_>) -> Option<([u8; CELL_FIXED_BYTES], Writer)> {
-    let index = u16::try_from(dot.index).ok()?;
-    let mut head = [0; CELL_FIXED_BYTES];
-    head[..2].copy_from_slice(&number.to_le_bytes());
-    head[2..8].copy_from_slice(&dot.seq.to_le_bytes()[..6]);
-    head[8..10].copy_from_slice(&index.to_le_bytes());
-    head[10..].copy_from_slice(&stamp.0.to_le_bytes());
-    let mut writer = Writer::new();
-    match value {
-        ValueRef::Bytes(bytes) if bytes.len() > CELL_VALUE_BYTES_MAX => return None,
-        ValueRef::Bytes(bytes) => writer.value_bytes(bytes),
-        ValueRef::Scalar(value) => writer.value(value),
-    }
-    Some((head, writer))
+/// Objects of one shard.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Shard {
+    /// Addresses of records, by the hash of their key.
+    table: HashTable<Address>,
+    blocks: Blocks,
+    objects: Vec<Object>,
+    free: Vec<u32>,
+    tally: Tally,
 }
 
 impl Shard {
@@ -117,139 +197,110 @@ impl Shard {
         cell: &CellWrite<'_>,
         interner: &mut Interner,
     ) -> Option<Tally> {
-        let number = interner.intern(dot.replica)?;
         let head = CellHead { dot, stamp: cell.stamp };
+        let fixed = head.pack(interner.intern(dot.replica)?)?;
+        let mut scalar = Writer::new();
+        let (value_head, value_rest) = packed_value(&cell.value, &mut scalar)?;
+        let parts = [&fixed[..], &value_head, value_rest];
         let mut tally = Tally::default();
-        if let Some(offset) = self.find(key, place.hash) {
-            let found = record(&self.arena, offset);
+        if let Some(address) = self.find(key, place.hash) {
+            let found = self.blocks.record(address);
             if found.tag != TAG_CELL {
                 return None;
             }
-            let payload_at = found.payload_at;
-            let present = cell_head(&self.arena, payload_at, interner);
+            let present = CellHead::read(found.payload, interner);
             if cell.replaces != Some(present.dot) {
                 return None;
             }
-            let (fixed, writer) = pack_cell(dot, cell.stamp, number, &cell.value)?;
-            let (value, value_bytes) = cell_value(&self.arena, payload_at);
-            tally.fingerprint.remove(leaf(place.place, &present, &value));
-            let payload = (payload_at, CELL_FIXED_BYTES + value_bytes);
-            self.rewrite(key, place.hash, offset, payload, &fixed, &writer.into_bytes());
+            let (value, value_bytes) = cell_value(found.payload);
+            tally.fingerprint.remove(present.leaf(place.place, &value));
+            self.rewrite(key, place.hash, address, CELL_FIXED_BYTES + value_bytes, parts);
         } else {
-            let (fixed, writer) = pack_cell(dot, cell.stamp, number, &cell.value)?;
-            self.append(key, place.hash, &fixed, &writer.into_bytes())?;
+            let address = self.push(TAG_CELL, key, parts);
+            self.enter(place.hash, address);
         }
-        tally.fingerprint.add(leaf(place.place, &head, &cell.value));
+        tally.fingerprint.add(head.leaf(place.place, &cell.value));
         self.count(tally);
         Some(tally)
     }
 
     /// Overwrites a cell in place where the new one is as long, else moves it to the end.
-    fn rewrite(&mut self, key: &[u8], hash: u64, offset: u32, payload: (usize, usize), fixed: &[u8], value: &[u8]) {
-        let (at, length) = payload;
-        if length == fixed.len() + value.len() {
-            self.arena[at..at + fixed.len()].copy_from_slice(fixed);
-            self.arena[at + fixed.len()..at + length].copy_from_slice(value);
+    fn rewrite(&mut self, key: &[u8], hash: u64, address: Address, payload_bytes: usize, parts: [&[u8]; 3]) {
+        if payload_bytes == parts.iter().map(|part| part.len()).sum::<usize>() {
+            let mut rest = self.blocks.payload_mut(address, key);
+            for part in parts {
+                let (here, behind) = rest.split_at_mut(part.len());
+                here.copy_from_slice(part);
+                rest = behind;
+            }
             return;
         }
-        self.garbage_bytes += at + length - offset as usize;
-        let moved = self.push(TAG_CELL, key, &[fixed, value]);
-        self.redirect(hash, offset, moved);
+        self.blocks.garbage_bytes += self.blocks.record_bytes(address);
+        let moved = self.push(TAG_CELL, key, parts);
+        self.redirect(hash, address, moved);
         self.compact();
     }
 
-    fn append(&mut self, key: &[u8], hash: u64, fixed: &[u8], value: &[u8]) -> Option<()> {
-        if self.arena.len() + key.len() + value.len() + 64 > ARENA_BYTES_MAX {
-            return None;
-        }
-        let offset = self.push(TAG_CELL, key, &[fixed, value]);
-        self.enter(hash, offset);
-        Some(())
+    fn push(&mut self, tag: u8, key: &[u8], parts: [&[u8]; 3]) -> Address {
+        let (address, block) = self.blocks.begin(tag, key, parts.iter().map(|part| part.len()).sum());
+        parts.iter().for_each(|part| block.extend_from_slice(part));
+        address
     }
 
-    fn push(&mut self, tag: u8, key: &[u8], payload: &[&[u8]]) -> u32 {
-        let offset = self.arena.len();
-        let length = 12 + key.len() + payload.iter().map(|part| part.len()).sum::<usize>();
-        if self.arena.capacity() - offset < length {
-            // Growing by an eighth instead of doubling keeps the slack at six per cent on average.
-            self.arena.reserve_exact(length.max(offset / 8));
-        }
-        self.arena.push(tag);
-        let mut number = key.len();
-        while number >= 0x80 {
-            self.arena.push(number as u8 | 0x80);
-            number >>= 7;
-        }
-        self.arena.push(number as u8);
-        self.arena.extend_from_slice(key);
-        payload.iter().for_each(|part| self.arena.extend_from_slice(part));
-        u32::try_from(offset).expect("an arena stays below 2^31 bytes")
+    fn enter(&mut self, hash: u64, address: Address) {
+        let Self { table, blocks, .. } = self;
+        table.insert_unique(hash, address, |address| Place::root(blocks.record(*address).key).hash());
     }
 
-    fn enter(&mut self, hash: u64, offset: u32) {
-        let Self { table, arena, .. } = self;
-        table.insert_unique(hash, offset, |offset| Place::root(record(arena, *offset).key).hash());
+    fn redirect(&mut self, hash: u64, from: Address, to: Address) {
+        *self.table.find_mut(hash, |address| *address == from).expect("the record was found by this hash") = to;
     }
 
-    fn redirect(&mut self, hash: u64, from: u32, to: u32) {
-        *self.table.find_mut(hash, |offset| *offset == from).expect("the record was found by this hash") = to;
-    }
-
-    fn find(&self, key: &[u8], hash: u64) -> Option<u32> {
-        self.table.find(hash, |offset| record(&self.arena, *offset).key == key).copied()
-    }
-
-    fn record_bytes(&self, offset: u32) -> usize {
-        let found = record(&self.arena, offset);
-        let payload = match found.tag {
-            TAG_CELL => CELL_FIXED_BYTES + cell_value(&self.arena, found.payload_at).1,
-            _ => 4,
-        };
-        found.payload_at + payload - offset as usize
+    #[inline]
+    fn find(&self, key: &[u8], hash: u64) -> Option<Address> {
+        self.table.find(hash, |address| self.blocks.record(*address).key == key).copied()
     }
 
     fn compact(&mut self) {
-        if self.garbage_bytes * 4 <= self.arena.len() || self.garbage_bytes < 1_024 {
+        let total_bytes = self.blocks.blocks.len() * BLOCK_BYTES;
+        if self.blocks.garbage_bytes * 4 <= total_bytes {
             return;
         }
-        let mut arena = Vec::with_capacity(self.arena.len() - self.garbage_bytes);
-        let offsets: Vec<(u32, usize)> =
-            self.table.iter().map(|offset| (*offset, self.record_bytes(*offset))).collect();
-        for ((from, length), entry) in offsets.into_iter().zip(self.table.iter_mut()) {
-            let to = arena.len() as u32;
-            arena.extend_from_slice(&self.arena[from as usize..from as usize + length]);
-            *entry = to;
+        let old = core::mem::take(&mut self.blocks);
+        for address in &mut self.table {
+            let found = old.record(*address);
+            let payload_bytes = old.record_bytes(*address) - (1 + length_bytes(found.key.len()) + found.key.len());
+            let (moved, block) = self.blocks.begin(found.tag, found.key, payload_bytes);
+            block.extend_from_slice(&found.payload[..payload_bytes]);
+            *address = moved;
         }
-        self.arena = arena;
-        self.garbage_bytes = 0;
     }
 
-    fn slot(&self, found: &Record<'_>) -> u32 {
-        let bytes = self.arena[found.payload_at..found.payload_at + 4].try_into();
-        u32::from_le_bytes(bytes.expect("four bytes were taken"))
+    fn slot(found: &Record<'_>) -> u32 {
+        u32::from_le_bytes(found.payload[..4].try_into().expect("four bytes were taken"))
     }
 
-    fn unpacked(&self, found: &Record<'_>, interner: &Interner) -> Object {
-        let head = cell_head(&self.arena, found.payload_at, interner);
-        let value = cell_value(&self.arena, found.payload_at).0.into_owned();
+    fn unpacked(found: &Record<'_>, interner: &Interner) -> Object {
+        let head = CellHead::read(found.payload, interner);
+        let value = cell_value(found.payload).0.into_owned();
         Object::Register(Register::from_single(Entry { dot: head.dot, stamp: head.stamp, value }))
     }
 
     /// The object under a key.
     pub(super) fn get(&self, key: &[u8], hash: u64, interner: &Interner) -> Option<Cow<'_, Object>> {
-        let found = record(&self.arena, self.find(key, hash)?);
+        let found = self.blocks.record(self.find(key, hash)?);
         Some(match found.tag {
-            TAG_CELL => Cow::Owned(self.unpacked(&found, interner)),
-            _ => Cow::Borrowed(&self.objects[self.slot(&found) as usize]),
+            TAG_CELL => Cow::Owned(Self::unpacked(&found, interner)),
+            _ => Cow::Borrowed(&self.objects[Self::slot(&found) as usize]),
         })
     }
 
     /// Makes sure that the key has an object of its own, and returns its slot.
     pub(super) fn unpack(&mut self, key: &[u8], hash: u64, kind: Kind, interner: &Interner) -> u32 {
-        let offset = self.find(key, hash);
-        let object = match offset.map(|offset| record(&self.arena, offset)) {
-            Some(found) if found.tag == TAG_OBJECT => return self.slot(&found),
-            Some(found) => self.unpacked(&found, interner),
+        let address = self.find(key, hash);
+        let object = match address.map(|address| self.blocks.record(address)) {
+            Some(found) if found.tag == TAG_OBJECT => return Self::slot(&found),
+            Some(found) => Self::unpacked(&found, interner),
             None => Object::new(kind),
         };
         let slot = match self.free.pop() {
@@ -262,13 +313,12 @@ impl Shard {
                 (self.objects.len() - 1) as u32
             }
         };
-        let garbage = offset.map_or(0, |offset| self.record_bytes(offset));
-        let moved = self.push(TAG_OBJECT, key, &[&slot.to_le_bytes()]);
-        match offset {
-            Some(offset) => self.redirect(hash, offset, moved),
+        self.blocks.garbage_bytes += address.map_or(0, |address| self.blocks.record_bytes(address));
+        let moved = self.push(TAG_OBJECT, key, [&slot.to_le_bytes(), &[], &[]]);
+        match address {
+            Some(address) => self.redirect(hash, address, moved),
             None => self.enter(hash, moved),
         }
-        self.garbage_bytes += garbage;
         slot
     }
 
@@ -279,32 +329,36 @@ impl Shard {
     /// Packs the object in `slot` again, or takes it out, where it became that simple.
     pub(super) fn repack(&mut self, key: &[u8], hash: u64, slot: u32, interner: &mut Interner) {
         let object = &self.objects[slot as usize];
-        let packed = match object {
-            Object::Register(register) => register.as_single().and_then(|entry| {
-                let number = interner.intern(entry.dot.replica)?;
-                let value = match &entry.value {
-                    Value::Bytes(bytes) => ValueRef::Bytes(bytes),
-                    scalar => ValueRef::Scalar(scalar.clone()),
-                };
-                pack_cell(entry.dot, entry.stamp, number, &value)
-            }),
+        let single = match object {
+            Object::Register(register) => register.as_single().cloned(),
             _ => None,
         };
         let gone = object.is_bottom();
+        let packed = single.and_then(|entry| {
+            let head = CellHead { dot: entry.dot, stamp: entry.stamp };
+            let fixed = head.pack(interner.intern(entry.dot.replica)?)?;
+            let value = match entry.value {
+                Value::Bytes(bytes) if bytes.len() > CELL_VALUE_BYTES_MAX => return None,
+                value => value,
+            };
+            let mut writer = Writer::new();
+            writer.value(&value);
+            Some((fixed, writer))
+        });
         if !gone && packed.is_none() {
             return;
         }
-        let offset = self.find(key, hash).expect("the object was entered under this key");
-        self.garbage_bytes += self.record_bytes(offset);
+        let address = self.find(key, hash).expect("the object was entered under this key");
+        self.blocks.garbage_bytes += self.blocks.record_bytes(address);
         self.objects[slot as usize] = Object::new(Kind::Register);
         self.free.push(slot);
         match packed {
             Some((fixed, writer)) => {
-                let moved = self.push(TAG_CELL, key, &[&fixed, &writer.into_bytes()]);
-                self.redirect(hash, offset, moved);
+                let moved = self.push(TAG_CELL, key, [&fixed, writer.as_slice(), &[]]);
+                self.redirect(hash, address, moved);
             }
             None => {
-                if let Ok(entry) = self.table.find_entry(hash, |present| *present == offset) {
+                if let Ok(entry) = self.table.find_entry(hash, |present| *present == address) {
                     entry.remove();
                 }
             }
@@ -321,7 +375,7 @@ impl Shard {
     }
 
     pub(super) fn keys(&self) -> impl Iterator<Item = &[u8]> {
-        self.table.iter().map(|offset| record(&self.arena, *offset).key)
+        self.table.iter().map(|address| self.blocks.record(*address).key)
     }
 
     pub(super) fn len(&self) -> usize {

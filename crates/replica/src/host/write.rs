@@ -326,8 +326,10 @@ impl Node {
         // The first retries come at once: a deadlock is over when its victim is gone.
         let wait_ms = if host.failures < 4 { 0 } else { (u64::from(host.failures) * 10).min(retry_ms) };
         host.retry_at_mono_ms = now.mono_ms + wait_ms;
+        // Whether the last request happened is asked of the cursor first.
+        host.unsettled |= error == SqlError::ConnectionLost;
         match (&work, error) {
-            (_, SqlError::ConnectionLost) => host.unsettled = true,
+            (Work::Locking | Work::Writing | Work::Deleting, SqlError::ConnectionLost) => {}
             (Work::Locking | Work::Writing, _) => {
                 if error == SqlError::DuplicateKey {
                     host.notified = true;

@@ -101,9 +101,9 @@ impl Node {
                 remains.insert(key);
             }
             self.follow_stamp(change.stamp);
-            let index = if active(Mutant::PartsShareDot) { 0 } else { index as u32 };
             // A sum that leaves its range is refused by every node alike: the sum travels with the change.
-            let _refused_everywhere = self.keyspace.apply_change(Dot::new(batch.replica, batch.seq, index), change);
+            let _refused_everywhere =
+                self.keyspace.apply_change(Dot::new(batch.replica, batch.seq, index as u32), change);
         }
         self.applied.advance(batch.replica, batch.seq);
         self.put_applied();

@@ -241,12 +241,14 @@ impl Node {
         object
     }
 
-    /// Commits drafts of a drain: one batch, or several that belong together.
+    /// Commits drafts of a drain: one batch, or several that belong together. They are split before dots are
+    /// given, so that no two parts share one.
     pub(crate) fn commit_drafts(&mut self, now: Now, drafts: Vec<Draft>) -> Vec<BatchId> {
+        let changes_max = self.setup.limits.batch_changes_max.clamp(1, CHANGES_MAX as usize);
         let mut parts: Vec<Vec<Draft>> = Vec::new();
         let mut bytes = 0;
         for draft in drafts {
-            let full = parts.last().is_none_or(|part| part.len() >= CHANGES_MAX as usize);
+            let full = parts.last().is_none_or(|part| part.len() >= changes_max);
             if full || bytes + draft.bytes() > PART_BYTES_MAX {
                 parts.push(Vec::new());
                 bytes = 0;
@@ -275,7 +277,11 @@ impl Node {
         let bytes = seal(signed, mac);
         let hash = self.log.append(batch.header.clone(), bytes.clone(), now.mono_ms);
         self.put_batch(id, &hash, &bytes);
-        self.absorb_changes(id, batch.changes);
+        // The bug under test: a part that follows another is known here under the dot of that one.
+        let shared = active(Mutant::PartsShareDot)
+            && self.log.get(BatchId { seq: id.seq - 1, ..id }).is_some_and(|last| last.header.more);
+        self.absorb_changes(if shared { BatchId { seq: id.seq - 1, ..id } } else { id }, batch.changes);
+        self.applied.advance(id.replica, id.seq);
         self.claimed.join(&batch.header.context);
         let mut writer = crdt::pack::Writer::new();
         write_vector(&mut writer, &self.claimed);

@@ -3,7 +3,6 @@
 use crdt::BatchId;
 use crdt::change::Envelope;
 use crdt::error::DecodeError;
-use crdt::mutant::{Mutant, active};
 
 use super::{Hold, Node, Then};
 use crate::effect::{Effect, MintReason, Report};
@@ -113,7 +112,7 @@ impl Node {
         }
     }
 
-    fn give_epochs(&mut self, to: &str, from: u64) {
+    pub(super) fn give_epochs(&mut self, to: &str, from: u64) {
         let epochs: Vec<SignedEpoch> = self.epochs.range(from..).map(|(_, epoch)| epoch.clone()).collect();
         if !epochs.is_empty() {
             self.send(to, &Message::Epochs(epochs));
@@ -174,7 +173,7 @@ impl Node {
     /// The same dot again: with the same bytes it is a duplicate, with others a fork.
     fn compare(&mut self, from: &str, batch: BatchId, bytes: &[u8]) {
         let differs = self.log.get(batch).is_some_and(|logged| logged.bytes != bytes);
-        if differs && !active(Mutant::RelayReencodes) {
+        if differs {
             self.forked(from, batch);
         }
     }

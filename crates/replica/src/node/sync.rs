@@ -113,6 +113,9 @@ impl Node {
         self.hear_times(now, from, times);
         if row.epoch > self.epoch.number {
             self.send(from, &Message::WantEpochs(self.epoch.number + 1));
+        } else if row.epoch < self.epoch.number {
+            // It may not even know us yet, and could not ask.
+            self.give_epochs(from, row.epoch + 1);
         }
         for (replica, seq, hash) in &heads {
             let ours = self.log.stream(*replica).and_then(|stream| stream.hash_at(*seq));
@@ -226,6 +229,7 @@ impl Node {
                 if given >= credit_bytes {
                     break;
                 }
+                let bytes = if active(Mutant::RelayReencodes) { self.reencoded(bytes) } else { bytes };
                 given += bytes.len();
                 message_bytes += bytes.len();
                 batches.push(bytes);
@@ -241,6 +245,19 @@ impl Node {
         if !batches.is_empty() {
             self.send(to, &Message::Batches(batches));
         }
+    }
+
+    /// The mutant's relay: it takes a batch apart and puts it together in its own way.
+    fn reencoded(&self, bytes: Vec<u8>) -> Vec<u8> {
+        let parsed = crdt::Envelope::parse(&bytes).and_then(|envelope| envelope.to_batch());
+        let Ok(mut batch) = parsed else { return bytes };
+        let own = self.replica();
+        if batch.header.id.replica != own {
+            batch.header.context.advance(own, self.log.head(own));
+        }
+        let signed = batch.to_signed_bytes(self.signer.key_id());
+        let mac = self.signer.sign(&signed);
+        crdt::change::seal(signed, mac)
     }
 
     /// True when everything that the reachable members have told is part of the state.

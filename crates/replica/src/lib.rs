@@ -15,6 +15,7 @@ pub mod record;
 pub mod signer;
 mod snapshot;
 pub mod time;
+pub mod topology;
 
 pub use config::{Intervals, Limits};
 pub use effect::{Effect, MintReason, Report};

@@ -97,7 +97,7 @@ impl Node {
     }
 
     /// Cuts what every member has in its log, and more if the log is over its cap.
-    fn cut_log(&mut self) {
+    pub(super) fn cut_log(&mut self) {
         let everybody = self.matrix.received_by_all(&self.epoch);
         let mut floors: BTreeMap<ReplicaId, u64> = BTreeMap::new();
         for (replica, stream) in self.log.streams() {

@@ -28,6 +28,7 @@ use crate::record::{Durable, Found, Gate, Meta, Record, RecordKey, Ticket};
 use crate::signer::Signer;
 use crate::snapshot::{Donor, Install};
 use crate::time::Now;
+use crate::topology::{FullMesh, Source, Topology};
 
 pub(crate) use commit::Draft;
 pub use commit::{Action, CommitError, Intent};
@@ -92,7 +93,7 @@ pub struct Gauges {
 #[derive(Debug)]
 pub(crate) enum Then {
     /// Batches of others up to here may be told.
-    Received(BatchId),
+    Received { batch: BatchId, from: String },
     /// An own batch may be sent, and its client answered.
     Committed { batch: BatchId, acknowledge: bool },
     /// The database may be asked.
@@ -140,6 +141,7 @@ pub(crate) struct Link {
 pub struct Node {
     pub(crate) setup: Setup,
     signer: Box<dyn Signer>,
+    topology: Box<dyn Topology>,
     /// Every replica id of this node, the last in use.
     replicas: Vec<ReplicaId>,
     fresh_replica: ReplicaId,
@@ -277,6 +279,11 @@ impl Node {
         self.work(now);
     }
 
+    /// Pushes batches as `topology` says from now on; a node begins with [`FullMesh`].
+    pub fn set_topology(&mut self, topology: Box<dyn Topology>) {
+        self.topology = topology;
+    }
+
     /// Does everything that became possible, and hands out one group for all of it.
     pub(crate) fn work(&mut self, now: Now) {
         self.give_snapshots();
@@ -337,14 +344,17 @@ impl Node {
 
     fn proceed(&mut self, now: Now, ready: Durable<Then>) {
         match ready.into_inner() {
-            Then::Received(batch) => self.log.mark_durable(batch.replica, batch.seq),
+            Then::Received { batch, from } => {
+                self.log.mark_durable(batch.replica, batch.seq);
+                self.push(batch, Source::Neighbour(&from));
+            }
             Then::Committed { batch, acknowledge } => {
                 self.log.mark_durable(batch.replica, batch.seq);
                 self.shown.advance(batch.replica, batch.seq);
                 if acknowledge {
                     self.effect(Effect::Acknowledge(batch));
                 }
-                self.push_own(batch);
+                self.push(batch, Source::Own);
             }
             Then::Sql(request) => self.effect(Effect::Sql(request)),
             Then::Shown(vector) => self.shown.join(&vector),

@@ -9,7 +9,7 @@ use crdt::mutant::{Mutant, active};
 use crdt::pack::{Reader, Writer};
 use crdt::{BatchId, Hlc, Key, Keyspace, Object, ReplicaId, VersionVector};
 
-use super::{Continuity, Hold, Node, Setup, Start, clock, collect};
+use super::{Continuity, FullMesh, Hold, Node, Setup, Start, clock, collect};
 use crate::effect::{MintReason, Report};
 use crate::epoch::{Epoch, SignedEpoch};
 use crate::host::Host;
@@ -91,6 +91,7 @@ impl Node {
         Self {
             setup,
             signer,
+            topology: Box::new(FullMesh),
             replicas: Vec::new(),
             fresh_replica: start.fresh_replica,
             clock: clock::Clock::default(),

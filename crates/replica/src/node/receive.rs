@@ -150,19 +150,30 @@ impl Node {
         if id.seq > head + 1 {
             return self.keep_beyond(id, bytes);
         }
-        self.log_batch(now, bytes);
+        let applies = id.seq == self.applied.seq(id.replica) + 1 && self.applied.dominates(&envelope.header.context);
+        if !applies && self.log_is_full(bytes.len()) {
+            // It can be pulled again, when what is here is applied and cut. What applies at once is taken: all
+            // that is here may be waiting for it.
+            self.cut_log();
+            return self.report(Report::BufferFull);
+        }
+        self.log_batch(now, from, bytes);
         while let Some(next) = self.beyond.remove(&BatchId { seq: self.log.head(id.replica) + 1, ..id }) {
-            self.log_batch(now, next);
+            self.log_batch(now, from, next);
         }
     }
 
-    fn log_batch(&mut self, now: Now, bytes: Vec<u8>) {
+    pub(super) fn log_is_full(&self, bytes: usize) -> bool {
+        self.log.bytes() + bytes > self.setup.limits.log_bytes_max.saturating_mul(2)
+    }
+
+    fn log_batch(&mut self, now: Now, from: &str, bytes: Vec<u8>) {
         let Ok(envelope) = Envelope::parse(&bytes) else { return };
         let (header, id) = (envelope.header.clone(), envelope.header.id);
         let decodes = envelope.to_batch().is_ok();
         let hash = self.log.append(header, bytes.clone(), now.mono_ms);
         self.put_batch(id, &hash, &bytes);
-        self.after_durable(Then::Received(id));
+        self.after_durable(Then::Received { batch: id, from: from.to_owned() });
         if !decodes {
             // A member made it and its MAC fits, so it is kept and forwarded; its stream waits for a person.
             self.hold(id, Hold::Quarantined);

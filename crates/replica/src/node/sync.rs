@@ -16,6 +16,7 @@ use crate::matrix::MatrixRow;
 use crate::message::{Digest, Hello, Message, Pull};
 use crate::record::RecordKey;
 use crate::time::Now;
+use crate::topology::Source;
 
 /// What was asked of a neighbour and has not come yet.
 #[derive(Clone, Debug)]
@@ -149,19 +150,18 @@ impl Node {
         }
     }
 
-    /// Sends an own batch to every neighbour that has the one before it.
-    pub(super) fn push_own(&mut self, batch: BatchId) {
+    /// Pushes a batch to those neighbours that the topology chooses and that have the one before it.
+    pub(super) fn push(&mut self, batch: BatchId, source: Source<'_>) {
+        let ready = self.links.iter().filter(|(_, link)| link.ready).map(|(peer, _)| peer.clone());
+        let chosen = self.topology.targets(source, ready.collect());
         let Some(bytes) = self.log.get(batch).map(|logged| logged.bytes.clone()) else { return };
-        let mut targets = Vec::new();
-        for (peer, link) in &mut self.links {
+        for peer in chosen {
+            let Some(link) = self.links.get_mut(&peer) else { continue };
             let sent = link.sent.entry(batch.replica).or_insert(0);
-            if link.ready && *sent + 1 == batch.seq {
+            if *sent + 1 == batch.seq {
                 *sent = batch.seq;
-                targets.push(peer.clone());
+                self.send(&peer, &Message::Batches(vec![bytes.clone()]));
             }
-        }
-        for peer in targets {
-            self.send(&peer, &Message::Batches(vec![bytes.clone()]));
         }
     }
 
@@ -171,7 +171,10 @@ impl Node {
         for link in self.links.values() {
             asked.extend(link.pull.iter().flat_map(|pull| pull.until.keys().map(|replica| (*replica, ()))));
         }
-        let credit_bytes = self.setup.limits.pull_bytes_max as u64;
+        // While the log is full only what can be applied at once is taken: ask for little.
+        let limits = &self.setup.limits;
+        let credit_bytes =
+            if self.log_is_full(0) { limits.message_bytes_max / 16 } else { limits.pull_bytes_max } as u64;
         let peers: Vec<String> = self.links.keys().cloned().collect();
         for peer in peers {
             let Some(link) = self.links.get(&peer).filter(|link| link.ready && link.pull.is_none()) else { continue };

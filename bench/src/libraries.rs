@@ -3,6 +3,7 @@
 mod automerge;
 mod crdts;
 mod loro;
+mod ours;
 mod plain;
 mod yrs;
 
@@ -25,8 +26,9 @@ pub(crate) struct Library {
 }
 
 /// Everything that runs, in the order of the tables.
-pub(crate) const LIBRARIES: [Library; 7] = [
-    library::<plain::PlainMap<crdts::CrdtsFastHash>>(),
+pub(crate) const LIBRARIES: [Library; 8] = [
+    library::<ours::Ours>(),
+    library::<plain::PlainMap<ours::Ours>>(),
     library::<crdts::Crdts>(),
     library::<crdts::CrdtsFastHash>(),
     library::<yrs::Yrs<yrs::V1>>(),

@@ -1,10 +1,20 @@
-//! What the fuzz targets share: a bound on what a decoder may allocate.
+//! What the fuzz targets share: a bound on what a decoder may allocate, and the ways from an input to what
+//! they feed.
 //!
 //! A decoder must never take more memory than a constant times its input. libFuzzer's own limit only
 //! notices gigabytes, so this crate counts: every target runs its decoder inside [`within`].
 
+pub mod database;
+pub mod envelope;
+pub mod event;
+pub mod history;
+pub mod machine;
+pub mod script;
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crdt::Place;
 
 /// Allowed whatever the input is: room for a decoder's first, empty containers. With less, inputs of a
 /// few bytes fail although nothing grew; with much more, a bomb of a few kilobytes passes.
@@ -23,6 +33,13 @@ pub fn within<T>(input: &[u8], bytes_per_input_byte: usize, decode: impl FnOnce(
     let bound = bytes_per_input_byte * input.len() + BASE_BYTES;
     assert!(held <= bound, "decoding {} bytes held {held} bytes at once, above the bound of {bound}", input.len());
     result
+}
+
+/// A message with its checksum, which nobody finds by trying.
+pub fn checked(body: &[u8]) -> Vec<u8> {
+    let mut bytes = body.to_vec();
+    bytes.extend_from_slice(&Place::root(body).hash().to_be_bytes());
+    bytes
 }
 
 /// Bytes asked for and not yet given back. One thread decodes, so relaxed order is enough.

@@ -208,6 +208,7 @@ impl<'a> Envelope<'a> {
         Changes {
             reader: Reader::new(self.changes),
             table: self.header.table(),
+            id: self.header.id,
             namespace: Namespace::default(),
             hlc: self.header.hlc,
             next: 0,
@@ -220,7 +221,8 @@ impl<'a> Envelope<'a> {
     /// # Errors
     /// [`DecodeError`] for a change that does not decode.
     pub fn to_batch(&self) -> Result<Batch, DecodeError> {
-        let mut changes = Vec::new();
+        // The count was checked against the bytes; a list that doubles as it grows would take three times that.
+        let mut changes = Vec::with_capacity(self.change_count as usize);
         let mut iterator = self.changes();
         while let Some((_, change)) = iterator.next()? {
             changes.push(change.into_change());
@@ -253,10 +255,14 @@ fn parse_body<'a>(decoder: &mut Decoder<'a>) -> Result<(BatchHeader, u32, &'a [u
     let id = BatchId { replica: parse_replica(decoder)?, seq: parse_seq(decoder)? };
     let more = decoder.bool()?;
     let hlc = Hlc(decoder.u64()?);
-    let entries = decoder.array()?.unwrap_or(u64::MAX) / 2;
-    if entries > REPLICAS_MAX as u64 {
-        let bound = REPLICAS_MAX as u64;
+    let start = at(decoder);
+    let length = decoder.array()?.unwrap_or(u64::MAX);
+    let (entries, bound) = (length / 2, REPLICAS_MAX as u64);
+    if entries > bound {
         return Err(DecodeError::Limit { what: "entries of a context", value: entries, bound }.into());
+    }
+    if length % 2 != 0 {
+        return Err(DecodeError::Invalid { what: "length of a context", at: start }.into());
     }
     let mut context = VersionVector::new();
     let mut last = None;
@@ -349,6 +355,7 @@ impl ChangeRef<'_> {
 pub struct Changes<'a> {
     reader: Reader<'a>,
     table: DotTable,
+    id: BatchId,
     namespace: Namespace,
     hlc: Hlc,
     next: u32,
@@ -368,10 +375,10 @@ impl<'a> Changes<'a> {
         }
         let index = self.next;
         self.next += 1;
-        self.decode().map(|change| Some((index, change)))
+        self.decode(index).map(|change| Some((index, change)))
     }
 
-    fn decode(&mut self) -> Result<ChangeRef<'a>, DecodeError> {
+    fn decode(&mut self, index: u32) -> Result<ChangeRef<'a>, DecodeError> {
         let Self { reader, table, .. } = self;
         let at = reader.at();
         let head = reader.byte()?;
@@ -406,6 +413,10 @@ impl<'a> Changes<'a> {
             path.push(reader.bytes("name length", NAME_BYTES_MAX)?.into());
         }
         let content = decode_content(code, reader, table)?;
+        let dot = Dot::new(self.id.replica, self.id.seq, index);
+        if matches!(&content, Content::Op(op) if !op.extends_only_before(dot)) {
+            return Err(DecodeError::Invalid { what: "chain that an increment extends", at });
+        }
         Ok(ChangeRef::Change(Change { namespace, path, stamp, content }))
     }
 }

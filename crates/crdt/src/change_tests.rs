@@ -1,5 +1,6 @@
 use super::*;
-use crate::counter::{CounterDelta, Increment};
+use crate::counter::{CounterDelta, Increment, Seen};
+use crate::row::{ColumnDelta, RowDelta};
 use crate::value::Value;
 
 const A: ReplicaId = ReplicaId(1);
@@ -81,6 +82,25 @@ fn damaged_bytes_are_refused_and_never_panic() {
     let mut version = bytes.clone();
     version[3] = 9;
     assert_eq!(Envelope::parse(&version).err(), Some(DecodeError::Version { found: 9, known: BATCH_VERSION }));
+}
+
+#[test]
+fn an_increment_extends_only_an_earlier_one_of_its_own_replica() {
+    let extending = |tip: Dot| {
+        let seen = Seen { birth: Dot::new(tip.replica, 1, 0), tip, total: 3 };
+        let add = Some(Increment { extends: Some(seen), amount: 1 });
+        let row = RowDelta { columns: vec![ColumnDelta { add, ..ColumnDelta::default() }], ..RowDelta::default() };
+        [Op::PnCounter(CounterDelta { removes: Vec::new(), add }), Op::Row(row)].map(|op| {
+            let extended = Change { content: Content::Op(op), ..set("n", &[], "") };
+            let bytes = seal(batch(vec![set("a", &[], "x"), extended]).to_signed_bytes(3), [7; MAC_BYTES]);
+            Envelope::parse(&bytes).and_then(|envelope| envelope.to_batch()).is_ok()
+        })
+    };
+    assert_eq!(extending(Dot::new(A, 9, 0)), [true; 2]);
+    // The state would hold a chain that begins with one replica and ends with another, or ends before it begins.
+    assert_eq!(extending(Dot::new(B, 7, 0)), [false; 2]);
+    assert_eq!(extending(Dot::new(A, 9, 1)), [false; 2], "itself");
+    assert_eq!(extending(Dot::new(A, 9, 2)), [false; 2], "a later one");
 }
 
 #[test]

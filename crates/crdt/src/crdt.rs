@@ -12,7 +12,7 @@ use crate::vector::Covers;
 
 /// A delta-state CRDT whose deltas name the dots that they replace or remove.
 ///
-/// Two ways lead to the same state, and the laws in `tests/laws.rs` hold every type to it:
+/// Two ways lead to the same state, and the laws in `tests/suite/laws.rs` hold every type to it:
 /// - [`Crdt::apply`]: changes in causal order, each exactly once. It is the fast path, and needs no
 ///   causal context, because whatever a change names has been applied before it.
 /// - [`Crdt::join`]: two states with the pasts that they hold. A dot survives where both have it, or
@@ -91,6 +91,13 @@ impl<T: Crdt> Causal<T> {
 /// other's past does not cover it.
 pub(crate) fn survives(dot: &Dot, in_other: bool, theirs: &dyn Covers) -> bool {
     in_other || !theirs.covers(dot)
+}
+
+/// The dots in ascending order; `None` when one of them occurs twice.
+pub(crate) fn distinct(dots: impl Iterator<Item = Dot>) -> Option<Vec<Dot>> {
+    let mut dots: Vec<Dot> = dots.collect();
+    dots.sort_unstable();
+    dots.is_sorted_by(|left, right| left < right).then_some(dots)
 }
 
 /// Joins two sorted sets of dots.

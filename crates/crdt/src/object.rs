@@ -8,10 +8,12 @@
 //!   regions that create a set and a counter under one name keep both.
 //! - **Cost of a delete**: that of the entries; a removal is the removal of every leaf, by its dots.
 //! - **Paper**: Almeida, Shoker, Baquero, "Delta State Replicated Data Types" (2018), section 7.4.
+//!
+//! LONG: one type and the enum over all of them: each arm is one line, and splitting would hide the symmetry.
 
 use std::collections::BTreeMap;
 
-use crate::counter::{CounterDelta, GCounter, PnCounter};
+use crate::counter::{CounterDelta, GCounter, Increment, PnCounter};
 use crate::crdt::Crdt;
 use crate::dot::Dot;
 use crate::error::{CounterOverflow, DecodeError};
@@ -92,6 +94,20 @@ impl Op {
             Self::GCounter(delta) | Self::PnCounter(delta) => PnCounter::named(delta, visit),
             Self::Set(delta) => OrSet::named(delta, visit),
             Self::Row(delta) => Row::named(delta, visit),
+        }
+    }
+
+    /// True unless the change, as `dot`, goes on with a chain of another replica or with one from behind
+    /// itself: a state that holds such a chain has no form, so it could not be read again.
+    pub(crate) fn extends_only_before(&self, dot: Dot) -> bool {
+        let fits = |add: &Option<Increment>| {
+            let extends = add.as_ref().and_then(|increment| increment.extends);
+            extends.is_none_or(|seen| seen.tip.replica == dot.replica && seen.tip.position() < dot.position())
+        };
+        match self {
+            Self::GCounter(delta) | Self::PnCounter(delta) => fits(&delta.add),
+            Self::Row(delta) => delta.columns.iter().all(|column| fits(&column.add)),
+            Self::Register(_) | Self::Set(_) => true,
         }
     }
 

@@ -11,7 +11,7 @@
 //! - **Paper**: Johnson and Thomas, RFC 677 (1975), for the rule; Preguiça et al., "Dotted Version
 //!   Vectors" (2010), for keeping siblings.
 
-use crate::crdt::{Crdt, survives};
+use crate::crdt::{Crdt, distinct, survives};
 use crate::dot::Dot;
 use crate::error::{CounterOverflow, DecodeError};
 use crate::fingerprint::{Leaf, Place, Tally};
@@ -237,11 +237,13 @@ impl Crdt for Register {
             entries.push(entry);
         }
         let at = reader.at();
-        let register = Self { entries, retired: reader.sorted_dots(table)? };
-        if register.retired.iter().any(|dot| !register.holds(*dot)) {
+        let written = distinct(entries.iter().map(|entry| entry.dot));
+        let written = written.ok_or(DecodeError::Invalid { what: "two values of one dot", at })?;
+        let retired = reader.sorted_dots(table)?;
+        if retired.iter().any(|dot| written.binary_search(dot).is_err()) {
             return Err(DecodeError::Invalid { what: "retired value", at });
         }
-        Ok(register)
+        Ok(Self { entries, retired })
     }
 
     fn encode_delta(delta: &RegisterDelta, writer: &mut Writer, table: &DotTable) {
@@ -272,5 +274,36 @@ impl Crdt for Register {
         }
         let write = if flags & 1 != 0 { Some(reader.value()?) } else { None };
         Ok(RegisterDelta { replaces, retires, write })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dot::ReplicaId;
+
+    /// Reads a register with these values, by index of the change and stamp, and these retired ones.
+    fn read(values: &[(u32, u64)], retired: &[u32]) -> Result<Register, DecodeError> {
+        let dot = |index: &u32| Dot::new(ReplicaId(1), 1, *index);
+        let entry = |(index, stamp): &(u32, u64)| Entry { dot: dot(index), stamp: Hlc(*stamp), value: Value::Null };
+        let register =
+            Register { entries: values.iter().map(entry).collect(), retired: retired.iter().map(dot).collect() };
+        let table = DotTable::gather(|visit| register.dots(visit));
+        let mut writer = Writer::new();
+        register.encode(&mut writer, &table);
+        Register::decode(&mut Reader::new(&writer.into_bytes()), &table)
+    }
+
+    #[test]
+    fn a_dot_writes_one_value() {
+        assert!(read(&[(2, 9), (1, 5)], &[1]).is_ok());
+        let twice = DecodeError::Invalid { what: "two values of one dot", at: 9 };
+        assert_eq!(read(&[(1, 9), (1, 5)], &[]), Err(twice));
+    }
+
+    #[test]
+    fn only_a_value_that_is_there_can_be_retired() {
+        assert!(read(&[(2, 9), (1, 5)], &[1, 2]).is_ok());
+        assert!(matches!(read(&[(2, 9), (1, 5)], &[0]), Err(DecodeError::Invalid { what: "retired value", .. })));
     }
 }

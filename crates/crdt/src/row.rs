@@ -10,11 +10,13 @@
 //! - **Cost of a delete**: none, but for counters a (dot, sum) per replica until the delete is stable.
 //! - **Paper**: Bieniusa et al., "An optimized conflict-free replicated set" (2012), three times over;
 //!   the counters of [`crate::counter`].
+//!
+//! LONG: three sets of dots, their delta and their codec belong side by side; the view of a row stands apart.
 
 use std::collections::BTreeMap;
 
 use crate::counter::{Chain, Increment, Seen, decode_counts, encode_counts};
-use crate::crdt::{Crdt, join_dots, survives};
+use crate::crdt::{Crdt, distinct, join_dots, survives};
 use crate::dot::Dot;
 use crate::error::{CounterOverflow, DecodeError};
 use crate::fingerprint::{Fingerprint, Leaf, Place, Tally};
@@ -377,7 +379,9 @@ impl Crdt for Row {
         // In causal order a named life that is not there has ended.
         let mut lives: Vec<Dot> = delta.lives.iter().filter(|life| self.lives.contains(life)).copied().collect();
         lives.extend(delta.insert.then_some(dot));
+        // A delta may list its lives in any order, and a careless one twice; the state's form is one.
         lives.sort_unstable();
+        lives.dedup();
         for column in &delta.columns {
             self.columns.entry(column.name.clone()).or_default().apply(dot, stamp, column, &lives)?;
         }
@@ -555,6 +559,10 @@ fn decode_column(reader: &mut Reader<'_>, table: &DotTable, lives: &[Dot]) -> Re
         }
         column.cells.push(cell);
     }
+    let at = reader.at();
+    if distinct(column.cells.iter().map(|cell| cell.dot)).is_none() {
+        return Err(DecodeError::Invalid { what: "two values of one dot", at });
+    }
     for _ in 0..reader.count("number of sums", 7)? {
         let at = reader.at();
         let chain = Chain::decode(reader, table)?;
@@ -584,4 +592,31 @@ fn decode_column_delta(reader: &mut Reader<'_>, table: &DotTable) -> Result<Colu
         return Err(DecodeError::NotCanonical { what: "flags of a column", at });
     }
     Ok(column)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dot::ReplicaId;
+
+    #[test]
+    fn a_dot_writes_one_value_of_a_column() {
+        let read = |indices: [u32; 2]| {
+            let cell = |index, stamp| Cell {
+                dot: Dot::new(ReplicaId(1), 1, index),
+                stamp: Hlc(stamp),
+                lives: Vec::new(),
+                value: Value::Null,
+            };
+            let cells = vec![cell(indices[0], 9), cell(indices[1], 5)];
+            let column = Column { cells, sums: Vec::new() };
+            let row = Row { lives: Vec::new(), columns: BTreeMap::from([(b"c"[..].into(), column)]) };
+            let table = DotTable::gather(|visit| row.dots(visit));
+            let mut writer = Writer::new();
+            row.encode(&mut writer, &table);
+            Row::decode(&mut Reader::new(&writer.into_bytes()), &table)
+        };
+        assert!(read([2, 1]).is_ok());
+        assert!(matches!(read([1, 1]), Err(DecodeError::Invalid { what: "two values of one dot", .. })));
+    }
 }

@@ -63,13 +63,25 @@ impl Epoch {
             let at = reader.at();
             let node = reader.bytes("node id length", NODE_ID_BYTES_MAX)?;
             let node = core::str::from_utf8(node).map_err(|_| DecodeError::Invalid { what: "node id", at })?;
-            epoch.members.insert(node.to_owned(), Member { slot: reader.byte()? });
+            let slot = reader.byte()?;
+            if !(1..=MEMBERS_MAX).contains(&slot.into()) {
+                return Err(DecodeError::Invalid { what: "slot of a member", at });
+            }
+            // One record has one form; above all, nobody stands in it twice with different slots.
+            if epoch.members.last_key_value().is_some_and(|(last, _)| last.as_str() >= node) {
+                return Err(DecodeError::NotCanonical { what: "order of members", at });
+            }
+            epoch.members.insert(node.to_owned(), Member { slot });
         }
         for _ in 0..reader.bounded("number of seals", REPLICAS_MAX as u64)? {
             let at = reader.at();
             let replica = reader.raw(ReplicaId::BYTES)?.try_into();
             let replica = replica.map_err(|_| DecodeError::Invalid { what: "replica id", at })?;
-            epoch.seals.insert(ReplicaId::from_bytes(replica), reader.bounded("sequence", SEQ_MAX)?);
+            let replica = ReplicaId::from_bytes(replica);
+            if epoch.seals.last_key_value().is_some_and(|(last, _)| *last >= replica) {
+                return Err(DecodeError::NotCanonical { what: "order of seals", at });
+            }
+            epoch.seals.insert(replica, reader.bounded("sequence", SEQ_MAX)?);
         }
         reader.finish()?;
         Ok(epoch)
@@ -83,4 +95,51 @@ pub struct SignedEpoch {
     pub bytes: Vec<u8>,
     /// Over `bytes`, by the CA.
     pub signature: Vec<u8>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An epoch of these members, as somebody might write it who does not sort.
+    fn record(members: &[(&str, u8)], seals: &[(u128, u64)]) -> Vec<u8> {
+        let mut writer = Writer::new();
+        writer.varint(1);
+        writer.varint(1);
+        writer.varint(members.len() as u64);
+        for (node, slot) in members {
+            writer.bytes(node.as_bytes());
+            writer.byte(*slot);
+        }
+        writer.varint(seals.len() as u64);
+        for (replica, seq) in seals {
+            writer.raw(&replica.to_be_bytes());
+            writer.varint(*seq);
+        }
+        writer.into_bytes()
+    }
+
+    #[test]
+    fn a_record_round_trips() {
+        let bytes = record(&[("a", 1), ("b", 64)], &[(1, 0), (2, 9)]);
+        assert_eq!(Epoch::from_bytes(&bytes).map(|epoch| epoch.to_bytes()), Ok(bytes));
+    }
+
+    #[test]
+    fn a_record_that_names_somebody_twice_is_refused() {
+        for members in [&[("a", 1), ("a", 2)], &[("b", 1), ("a", 2)]] {
+            let refused = Epoch::from_bytes(&record(members, &[]));
+            assert!(matches!(refused, Err(DecodeError::NotCanonical { what: "order of members", .. })));
+        }
+        let refused = Epoch::from_bytes(&record(&[], &[(7, 3), (7, 5)]));
+        assert!(matches!(refused, Err(DecodeError::NotCanonical { what: "order of seals", .. })));
+    }
+
+    #[test]
+    fn a_slot_outside_the_residue_classes_is_refused() {
+        for slot in [0, 65] {
+            let refused = Epoch::from_bytes(&record(&[("a", slot)], &[]));
+            assert!(matches!(refused, Err(DecodeError::Invalid { what: "slot of a member", .. })));
+        }
+    }
 }

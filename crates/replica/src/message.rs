@@ -7,7 +7,7 @@
 use crdt::error::DecodeError;
 use crdt::fingerprint::{Fingerprint, Place};
 use crdt::pack::{REPLICAS_MAX, Reader, SEQ_MAX, Writer};
-use crdt::{ReplicaId, VersionVector};
+use crdt::{Hlc, ReplicaId, VersionVector};
 
 use crate::epoch::SignedEpoch;
 use crate::log::ChainHash;
@@ -67,6 +67,8 @@ pub struct Manifest {
     pub id: u64,
     /// The cut.
     pub cut: VersionVector,
+    /// The donor's clock: later than every batch in the cut that it followed.
+    pub clock: Hlc,
     /// Chain hashes at the cut, where known.
     pub hashes: Vec<(ReplicaId, ChainHash)>,
 }
@@ -206,6 +208,7 @@ impl Message {
                 writer.byte(8);
                 writer.varint(manifest.id);
                 write_vector(writer, &manifest.cut);
+                writer.varint(manifest.clock.0);
                 writer.varint(manifest.hashes.len() as u64);
                 for (replica, hash) in &manifest.hashes {
                     writer.raw(&replica.to_bytes());
@@ -268,9 +271,9 @@ impl Message {
             })?),
             7 => Self::WantSnapshot(read_vector(reader)?),
             8 => {
-                let (id, cut) = (reader.varint()?, read_vector(reader)?);
+                let (id, cut, clock) = (reader.varint()?, read_vector(reader)?, Hlc(reader.varint()?));
                 let read = |reader: &mut Reader<'_>| Ok((read_replica(reader)?, read_array(reader)?));
-                Self::Manifest(Manifest { id, cut, hashes: read_list(reader, "number of hashes", 32, read)? })
+                Self::Manifest(Manifest { id, cut, clock, hashes: read_list(reader, "number of hashes", 32, read)? })
             }
             9 => Self::WantChunk(reader.varint()?, reader.bounded("place of a chunk", u32::MAX.into())? as u32),
             10 => Self::Chunk(Chunk {
@@ -332,10 +335,15 @@ pub(crate) fn write_vector(writer: &mut Writer, vector: &VersionVector) {
     }
 }
 
-/// Reads a vector.
+/// Reads a vector, which has one form: in the order of replica ids, without idle ones.
 pub(crate) fn read_vector(reader: &mut Reader<'_>) -> Result<VersionVector, DecodeError> {
+    let at = reader.at();
     let read = |reader: &mut Reader<'_>| Ok((read_replica(reader)?, read_seq(reader)?));
-    Ok(read_list(reader, "entries of a vector", 17, read)?.into_iter().collect())
+    let entries = read_list(reader, "entries of a vector", 17, read)?;
+    if !entries.is_sorted_by(|left, right| left.0 < right.0) || entries.iter().any(|(_, seq)| *seq == 0) {
+        return Err(DecodeError::NotCanonical { what: "vector", at });
+    }
+    Ok(entries.into_iter().collect())
 }
 
 /// Appends a row of the matrix clock.
@@ -394,4 +402,26 @@ fn read_list<T>(
         return Err(DecodeError::Limit { what, value: count as u64, bound });
     }
     (0..count).map(|_| read(reader)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_vector_has_one_form() {
+        let read = |entries: &[(u128, u64)]| {
+            let mut writer = Writer::new();
+            writer.varint(entries.len() as u64);
+            for (replica, seq) in entries {
+                writer.raw(&replica.to_be_bytes());
+                writer.varint(*seq);
+            }
+            read_vector(&mut Reader::new(&writer.into_bytes()))
+        };
+        assert_eq!(read(&[(1, 2), (2, 1)]), Ok([(ReplicaId(1), 2), (ReplicaId(2), 1)].into_iter().collect()));
+        for entries in [&[(2, 1), (1, 2)][..], &[(1, 2), (1, 3)], &[(1, 0)]] {
+            assert!(matches!(read(entries), Err(DecodeError::NotCanonical { .. })), "{entries:?}");
+        }
+    }
 }

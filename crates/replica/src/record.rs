@@ -61,6 +61,9 @@ pub enum Meta {
     JournalAges = 7,
     /// Context that the last own batch claimed.
     Claimed = 8,
+    /// What this node must not trust until it is mended: its state, its shadows, its database. Durable,
+    /// because the next start may be an orderly one.
+    Doubt = 9,
 }
 
 impl RecordKey {
@@ -95,7 +98,10 @@ impl RecordKey {
         };
         let number = || rest.try_into().map(u64::from_be_bytes).map_err(|_| invalid);
         Ok(match tag {
-            0 => Self::Meta(Meta::from_code(*rest.first().ok_or(invalid)?).ok_or(invalid)?),
+            0 => match rest {
+                [code] => Self::Meta(Meta::from_code(*code).ok_or(invalid)?),
+                _ => return Err(invalid),
+            },
             1 => Self::Batch(batch()?),
             2 => Self::Object(rest.to_vec()),
             3 => Self::Shadow(rest.to_vec()),
@@ -128,7 +134,7 @@ impl RecordKey {
 }
 
 impl Meta {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Identity,
         Self::ClockBound,
         Self::Applied,
@@ -138,6 +144,7 @@ impl Meta {
         Self::Stable,
         Self::JournalAges,
         Self::Claimed,
+        Self::Doubt,
     ];
 
     fn from_code(code: u8) -> Option<Self> {
@@ -251,6 +258,13 @@ mod tests {
             assert_eq!(RecordKey::from_bytes(&key.to_bytes()), Ok(key));
         }
         assert!(RecordKey::from_bytes(&[]).is_err() && RecordKey::from_bytes(&[99]).is_err());
+    }
+
+    #[test]
+    fn a_key_with_bytes_left_over_names_nothing() {
+        let mut key = RecordKey::Meta(Meta::Step).to_bytes();
+        key.push(0);
+        assert!(RecordKey::from_bytes(&key).is_err(), "two keys would name one record");
     }
 
     #[test]

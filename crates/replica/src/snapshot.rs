@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crdt::error::DecodeError;
 use crdt::keyspace::SHARDS;
 use crdt::pack::{Reader, Writer};
-use crdt::{Key, Keyspace, Object, VersionVector};
+use crdt::{Covers, Hlc, Key, Keyspace, Object, VersionVector};
 
 use crate::log::{ChainHash, chain_hash};
 use crate::message::{Chunk, Manifest, read_array, read_vector, write_vector};
@@ -65,6 +65,25 @@ impl ChunkContent {
         }
         reader.finish()?;
         Ok(Self { after, until, objects })
+    }
+
+    /// The objects, none of which may name what the snapshot's cut does not hold.
+    ///
+    /// SUBTLE: a dot beyond the cut would be shown although its batch is not applied. A local write over it
+    /// would name it, and its own context could not cover it.
+    pub(crate) fn read_objects(&self, cut: &VersionVector) -> Result<BTreeMap<Key, Object>, DecodeError> {
+        let mut objects = BTreeMap::new();
+        for (key, object) in &self.objects {
+            let key = Key::from_bytes(key)?;
+            let object = Object::from_bytes(key.kind, object)?;
+            let mut covered = true;
+            object.dots(&mut |dot| covered &= cut.covers(&dot));
+            if !covered {
+                return Err(DecodeError::Invalid { what: "dot beyond the cut of a snapshot", at: 0 });
+            }
+            objects.insert(key, object);
+        }
+        Ok(objects)
     }
 
     /// Keys of `keyspace` that lie in the chunk's range.
@@ -215,6 +234,7 @@ impl Install {
         writer.bytes(self.peer.as_bytes());
         writer.varint(self.manifest.id);
         write_vector(&mut writer, &self.manifest.cut);
+        writer.varint(self.manifest.clock.0);
         writer.varint(self.manifest.hashes.len() as u64);
         for (replica, hash) in &self.manifest.hashes {
             writer.raw(&replica.to_bytes());
@@ -230,7 +250,7 @@ impl Install {
     pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(bytes);
         let peer = String::from_utf8_lossy(reader.bytes("node id length", 64)?).into_owned();
-        let (id, cut) = (reader.varint()?, read_vector(&mut reader)?);
+        let (id, cut, clock) = (reader.varint()?, read_vector(&mut reader)?, Hlc(reader.varint()?));
         let mut hashes = Vec::new();
         for _ in 0..reader.count("number of hashes", 32)? {
             hashes.push((crate::message::read_replica(&mut reader)?, read_array(&mut reader)?));
@@ -239,7 +259,7 @@ impl Install {
         let complete = reader.byte()? == 1;
         let joined = reader.varint()?.checked_sub(1).map(|joined| joined as u32);
         let replace = reader.byte()? == 1;
-        Ok(Self { peer, manifest: Manifest { id, cut, hashes }, staged, complete, joined, replace })
+        Ok(Self { peer, manifest: Manifest { id, cut, clock, hashes }, staged, complete, joined, replace })
     }
 }
 
@@ -251,12 +271,7 @@ pub(crate) fn join_chunk(
     theirs: &VersionVector,
     replace: bool,
 ) -> Result<BTreeSet<Key>, DecodeError> {
-    let mut incoming: BTreeMap<Key, Object> = BTreeMap::new();
-    for (key, object) in &content.objects {
-        let key = Key::from_bytes(key)?;
-        let object = Object::from_bytes(key.kind, object)?;
-        incoming.insert(key, object);
-    }
+    let incoming = content.read_objects(theirs)?;
     let mut touched: BTreeSet<Key> = content.keys_in_range(keyspace).into_iter().collect();
     touched.extend(incoming.keys().cloned());
     for key in &touched {
@@ -274,7 +289,7 @@ pub(crate) fn join_chunk(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crdt::{Change, Content, Dot, Hlc, Kind, Namespace, Op, ReplicaId, Value};
+    use crdt::{Change, Content, Dot, Kind, Namespace, Op, ReplicaId, Value};
 
     fn write(keyspace: &mut Keyspace, seq: u64, name: &str, value: &str, replaces: Vec<Dot>) -> Dot {
         let dot = Dot::new(ReplicaId(1), seq, 0);
@@ -292,7 +307,7 @@ mod tests {
             (0..300).map(|n| write(&mut donor_state, n + 1, &format!("k{n}"), "old", vec![])).collect();
         let expected = donor_state.fingerprint();
         let cut: VersionVector = [(ReplicaId(1), 300)].into_iter().collect();
-        let mut donor = Donor::new(Manifest { id: 1, cut: cut.clone(), hashes: Vec::new() });
+        let mut donor = Donor::new(Manifest { id: 1, cut: cut.clone(), clock: Hlc(0), hashes: Vec::new() });
         let mut taken = Keyspace::new();
         let mut place = 0;
         loop {
@@ -313,6 +328,19 @@ mod tests {
         assert!(place > 3, "the snapshot came in several chunks");
         assert_eq!(taken.fingerprint(), expected);
         assert_eq!(donor.preimage_bytes(), 0);
+    }
+
+    #[test]
+    fn an_object_that_names_a_dot_beyond_the_cut_is_refused() {
+        let mut state = Keyspace::new();
+        write(&mut state, 6, "k", "x", vec![]);
+        let key = Key::new(Namespace(0), Kind::Register, "k");
+        let object = state.object(&key).expect("just written").to_bytes();
+        let content = ChunkContent { after: None, until: None, objects: vec![(key.to_bytes(), object)] };
+        let cut = |seq| [(ReplicaId(1), seq)].into_iter().collect::<VersionVector>();
+        assert!(content.read_objects(&cut(6)).is_ok());
+        let refused = content.read_objects(&cut(5));
+        assert!(matches!(refused, Err(DecodeError::Invalid { what: "dot beyond the cut of a snapshot", .. })));
     }
 
     #[test]

@@ -58,10 +58,13 @@ impl Node {
             note.time_ms = note.time_ms.max(Some(entry.time_ms));
             note.replaced |= entry.operation != RowOperation::Update;
         }
+        let recheck = self.host.as_mut().and_then(|host| host.recheck.take());
         let mut drafts = Vec::new();
         for (row, note) in noted {
-            if let Some(image) = rows.get(row) {
-                self.difference(now, row, &note, image.as_ref(), &mut drafts);
+            let Some(image) = rows.get(row) else { continue };
+            match &recheck {
+                Some(recheck) if recheck.is_old(note.time_ms) => self.recover_row(row, image.as_ref()),
+                recheck => self.difference(now, row, &note, image.as_ref(), recheck.is_some(), &mut drafts),
             }
         }
         let ids: BTreeSet<u64> = entries.iter().map(|entry| entry.id).collect();
@@ -138,8 +141,12 @@ impl Node {
         row: &RowId,
         note: &Noted,
         image: Option<&RowImage>,
+        recovered: bool,
         drafts: &mut Vec<(RowId, Draft)>,
     ) {
+        if recovered && !self.recover_shadow(row, image) {
+            return;
+        }
         let Some(host) = &self.host else { return };
         if note.time_ms.is_none() {
             if host.shows(row, image) {
@@ -160,7 +167,7 @@ impl Node {
             (false, Some(image)) => push(time, base.insert(self.columns(row, image))),
             (true, Some(image)) => {
                 let columns = self.columns(row, image);
-                let replaced = note.replaced && note.time_ms.is_some();
+                let replaced = note.replaced && note.time_ms.is_some() && !recovered;
                 let deltas = if replaced {
                     base.replace(self.replica(), time, columns)
                 } else {
@@ -174,8 +181,7 @@ impl Node {
         }
     }
 
-    /// The columns of an image: values, and amounts of counters. After a restore, columns that already are
-    /// what the cluster says are left out.
+    /// The columns of an image: values, and amounts of counters.
     fn columns(&self, row: &RowId, image: &RowImage) -> Vec<(crdt::row::ColumnName, Write)> {
         let Some(host) = &self.host else { return Vec::new() };
         let write = |(name, value): (&crdt::row::ColumnName, &Value)| {

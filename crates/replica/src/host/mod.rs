@@ -22,7 +22,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use crdt::{BatchId, RowView};
 
 use names::Names;
-use recover::Recovery;
+use recover::{Recheck, Recovery};
 
 pub use schema::{Schema, Table};
 pub use sql::{OutboxEntry, RowId, RowImage, RowOperation, RowWrite, SqlError, SqlRequest, SqlResponse};
@@ -94,6 +94,8 @@ pub(crate) struct Host {
     scan_at_mono_ms: u64,
     scan_after: Option<RowId>,
     recovery: Option<Recovery>,
+    /// The next drain looks at rows as after a recovery.
+    recheck: Option<Recheck>,
     failures: u32,
     retry_at_mono_ms: u64,
     /// Greatest entry seen: only for the mutant that trusts it.
@@ -121,6 +123,7 @@ impl Host {
             scan_at_mono_ms: 0,
             scan_after: None,
             recovery: None,
+            recheck: None,
             failures: 0,
             retry_at_mono_ms: 0,
             max_id: 0,

@@ -4,7 +4,9 @@
 //! moments. Then nothing is drained until the state has caught up with the members that can be heard; then
 //! every row is looked at once. A row without an outbox entry that shows neither its old shadow nor the
 //! cluster's state is reported with its content and overwritten: no rule can tell whether it is newer or
-//! older. A row with an entry was written by the site, and is drained against its old shadow.
+//! older. A row with an entry was written by the site, and is drained against its old shadow, but for what
+//! the cluster has already. In a database that went back, entries from before that was noticed are old:
+//! their rows are reported as well.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,7 +26,10 @@ const SCAN_ROWS: usize = 200;
 /// Catching up with a database that is not the one we remember.
 #[derive(Clone, Debug)]
 pub(super) struct Recovery {
-    since_mono_ms: u64,
+    /// When it was noticed.
+    since: Now,
+    /// The database went back behind what this node remembers.
+    database_went_back: bool,
     next_look_mono_ms: u64,
     /// The members that can be heard were caught up with.
     caught_up: bool,
@@ -35,7 +40,8 @@ pub(super) struct Recovery {
 impl Recovery {
     pub(super) fn new(now: Now) -> Self {
         Self {
-            since_mono_ms: now.mono_ms,
+            since: now,
+            database_went_back: false,
             next_look_mono_ms: now.mono_ms,
             caught_up: false,
             after: None,
@@ -46,9 +52,42 @@ impl Recovery {
     pub(super) fn timer(&self) -> u64 {
         self.next_look_mono_ms
     }
+
+    pub(super) fn set_database_went_back(&mut self) {
+        self.database_went_back = true;
+    }
+}
+
+/// How the drain after a recovery looks at rows.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Recheck {
+    /// Entries from before this moment of the site's clock are old.
+    old_before_ms: u64,
+}
+
+impl Recheck {
+    /// True when an entry of this time says nothing about a write that is still to be drained.
+    pub(super) fn is_old(&self, time_ms: Option<u64>) -> bool {
+        time_ms.is_none_or(|time_ms| time_ms < self.old_before_ms)
+    }
 }
 
 impl Node {
+    /// Whether shadows and database are in doubt, and whether the database went back.
+    pub(crate) fn host_doubt(&self) -> (bool, bool) {
+        let host = self.host.as_ref();
+        let recovery = host.and_then(|host| host.recovery.as_ref());
+        let rechecks = host.is_some_and(|host| host.recheck.is_some() || !host.foreign.is_empty());
+        (recovery.is_some() || rechecks, recovery.is_some_and(|recovery| recovery.database_went_back))
+    }
+
+    /// The last life of this node noticed that the database went back, and had not mended it.
+    pub(crate) fn database_went_back(&mut self) {
+        if let Some(recovery) = self.host.as_mut().and_then(|host| host.recovery.as_mut()) {
+            recovery.set_database_went_back();
+        }
+    }
+
     /// Waits until the state has what the members can give, then looks at every row once.
     pub(super) fn work_recovery(&mut self, now: Now) {
         let wait_ms = self.setup.intervals.recovery_wait_ms;
@@ -56,7 +95,7 @@ impl Node {
         let caught_up = self.is_caught_up();
         let Some(host) = &mut self.host else { return };
         let Some(recovery) = &mut host.recovery else { return };
-        let waited = now.mono_ms >= recovery.since_mono_ms + wait_ms;
+        let waited = now.mono_ms >= recovery.since.mono_ms + wait_ms;
         recovery.caught_up |= caught_up || waited;
         if !recovery.caught_up {
             recovery.next_look_mono_ms = now.mono_ms + retry_ms.min(wait_ms);
@@ -112,7 +151,9 @@ impl Node {
         }
         // Rows that the scan did not show are gone, or have an outbox entry: the drain looks at both.
         let seen = core::mem::take(&mut recovery.seen);
+        let old_before_ms = if recovery.database_went_back { recovery.since.wall_ms } else { 0 };
         host.recovery = None;
+        host.recheck = Some(Recheck { old_before_ms });
         let unseen: Vec<RowId> = host.shadow.keys().filter(|row| !seen.contains(row)).cloned().collect();
         host.suspects.extend(unseen);
         host.notified = true;
@@ -125,7 +166,7 @@ impl Node {
     }
 
     /// Decides what a row without an outbox entry is.
-    fn recover_row(&mut self, row: &RowId, image: Option<&RowImage>) {
+    pub(super) fn recover_row(&mut self, row: &RowId, image: Option<&RowImage>) {
         let view = self.repaired_view(row);
         let fits = |view: &RowView| match image {
             Some(image) => view.exists() && differences(view, image).next().is_none(),
@@ -140,6 +181,48 @@ impl Node {
             }
         }
         self.check_row(row);
+    }
+
+    /// Makes the shadow of a row with an entry say what the cluster has already: the entry may belong to a
+    /// batch that only this node forgot. A sum that is neither the old nor the cluster's cannot be told apart
+    /// from such a batch, and is reported. False when nothing is left to drain.
+    pub(super) fn recover_shadow(&mut self, row: &RowId, image: Option<&RowImage>) -> bool {
+        let view = self.repaired_view(row);
+        let Some(host) = &self.host else { return false };
+        let mut base = host.shadow.get(row).cloned().unwrap_or_default();
+        let fits = match image {
+            Some(image) => view.exists() && differences(&view, image).next().is_none(),
+            None => !view.exists(),
+        };
+        if fits {
+            self.set_shadow(row, view);
+            self.check_row(row);
+            return false;
+        }
+        let Some(image) = image.filter(|_| base.exists() && view.exists()) else { return true };
+        let mut unknown = false;
+        for (column, value) in image {
+            match (view.cells.get(column), view.sums.get(column), value) {
+                (Some(cell), _, value) if cell.value == *value => {
+                    base.cells.insert(column.clone(), cell.clone());
+                }
+                (_, Some(sum), Value::Integer(number)) if sum.amount == number.get() => {
+                    base.sums.insert(column.clone(), sum.clone());
+                }
+                (_, Some(_), Value::Integer(number)) => {
+                    let known = base.sums.entry(column.clone()).or_default();
+                    unknown |= known.amount != number.get();
+                    known.amount = number.get();
+                }
+                _ => {}
+            }
+        }
+        if unknown {
+            self.report(Report::Rescued { row: row.clone(), image: Some(image.clone()) });
+        }
+        self.set_shadow(row, base);
+        self.check_row(row);
+        true
     }
 
     /// A view for what a restore left in a row: its values, without dots, because nobody is known to have

@@ -52,7 +52,7 @@ impl Node {
 
     /// Starts the next thing that the database is needed for.
     pub(crate) fn work_host(&mut self, now: Now) {
-        let joining = self.is_installing() && !active(Mutant::ApplyDuringJoin);
+        let joining = self.is_joining() && !active(Mutant::ApplyDuringJoin);
         let rebuilding = self.is_rebuilding();
         let Some(host) = &mut self.host else { return };
         if !host.is_idle() || joining || now.mono_ms < host.retry_at_mono_ms {
@@ -221,10 +221,14 @@ impl Node {
             host.planned = None;
         } else {
             let known = host.cursor;
+            let found_older = cursor < known;
             host.planned = None;
             host.cursor = cursor;
             host.drained.clear();
-            host.recovery.get_or_insert_with(|| Recovery::new(now));
+            let recovery = host.recovery.get_or_insert_with(|| Recovery::new(now));
+            if found_older {
+                recovery.set_database_went_back();
+            }
             self.report(Report::DatabaseRestored { found: cursor, known });
             self.put_step();
         }

@@ -25,7 +25,7 @@ impl Node {
     }
 
     fn may_apply(&self) -> bool {
-        let joining = self.is_installing() && !active(Mutant::ApplyDuringJoin);
+        let joining = self.is_joining() && !active(Mutant::ApplyDuringJoin);
         !joining && !self.rebuild && self.host_may_apply()
     }
 
@@ -85,6 +85,7 @@ impl Node {
             *changes += decoded.changes.len();
         }
         self.absorb_changes(batch, decoded.changes);
+        self.put_clock();
         self.shown_follows();
     }
 
@@ -136,7 +137,7 @@ impl Node {
 
     /// Lets others know what the database shows, once there is nothing left to write.
     pub(crate) fn shown_follows(&mut self) {
-        if self.host_shows_all() && !self.is_installing() {
+        if self.host_shows_all() && !self.is_joining() {
             self.after_durable(Then::Shown(self.applied.clone()));
         }
     }

@@ -8,7 +8,7 @@ use crdt::{BatchId, Hlc, HybridClock, ReplicaId};
 use super::{Hold, Node};
 use crate::effect::Report;
 use crate::message::Times;
-use crate::record::RecordKey;
+use crate::record::{Meta, RecordKey};
 use crate::time::Now;
 
 /// What is known of a peer's clock.
@@ -70,9 +70,10 @@ impl Node {
         if times.echo_ms == 0 {
             return;
         }
-        let there = times.heard_ms as i64 - times.echo_ms as i64;
-        let back = times.sent_ms as i64 - now.wall_ms as i64;
-        let offset_ms = (there + back) / 2;
+        // A peer can say any number, so the differences need more room than the result.
+        let there = i128::from(times.heard_ms) - i128::from(times.echo_ms);
+        let back = i128::from(times.sent_ms) - i128::from(now.wall_ms);
+        let offset_ms = ((there + back) / 2).clamp(i64::MIN.into(), i64::MAX.into()) as i64;
         link.clock.offset_ms = Some(offset_ms);
         let far = offset_ms.unsigned_abs() > self.setup.intervals.skew_warn_ms;
         let warn = far && !link.clock.warned;
@@ -127,6 +128,13 @@ impl Node {
         if ahead_ms <= self.setup.intervals.skew_bound_ms {
             self.clock.hybrid.follow(hlc);
         }
+    }
+
+    /// The last moment given or followed goes to disk with whatever made it so: after a restart no commit
+    /// may stand before a batch that was applied.
+    pub(super) fn put_clock(&mut self) {
+        let last = self.clock.last();
+        self.put_meta(Meta::ClockBound, last.0.to_be_bytes().to_vec());
     }
 
     /// Follows a write stamp: a mutant's doing, never ours.

@@ -63,7 +63,7 @@ impl Node {
             return;
         }
         self.gc_at_mono_ms = now.mono_ms + self.setup.intervals.gc_ms;
-        if self.is_installing() || self.rebuild {
+        if self.is_joining() || self.rebuild {
             return;
         }
         self.advance_stable();

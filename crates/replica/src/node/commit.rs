@@ -126,7 +126,7 @@ impl Node {
         if self.failed {
             return Err(CommitError::StoreFailed);
         }
-        if self.epoch.number == 0 || (self.is_installing() && !active(Mutant::ApplyDuringJoin)) || self.rebuild {
+        if self.epoch.number == 0 || (self.is_joining() && !active(Mutant::ApplyDuringJoin)) || self.rebuild {
             return Err(CommitError::NotReady);
         }
         check(intents)?;
@@ -286,7 +286,7 @@ impl Node {
         let mut writer = crdt::pack::Writer::new();
         write_vector(&mut writer, &self.claimed);
         self.put_meta(Meta::Claimed, writer.into_bytes());
-        self.put_meta(Meta::ClockBound, hlc.0.to_be_bytes().to_vec());
+        self.put_clock();
         self.after_durable(Then::Committed { batch: id, acknowledge });
         id
     }

@@ -35,6 +35,7 @@ impl Node {
             link.ready && above && link.heads.get(&replica).is_some_and(|head| *head > own)
         });
         if own < floor && !elsewhere {
+            self.rebuild |= self.restored && !active(Mutant::RestoredJoins);
             self.ask_snapshot(now, from);
         }
     }
@@ -56,7 +57,7 @@ impl Node {
 
     /// Gives snapshots that were asked for, once everything in them is durable here.
     pub(super) fn give_snapshots(&mut self) {
-        let busy = self.is_installing() || self.rebuild || self.gate.is_waiting() || !self.records.is_empty();
+        let busy = self.is_joining() || self.rebuild || self.gate.is_waiting() || !self.records.is_empty();
         if busy || self.wanted_snapshots.is_empty() {
             return;
         }
@@ -70,7 +71,7 @@ impl Node {
             let cut = self.applied.clone();
             let hash = |replica| self.log.stream(replica).and_then(|stream| stream.hash_at(cut.seq(replica)));
             let hashes = cut.iter().filter_map(|(replica, _)| Some((replica, hash(replica)?))).collect();
-            let manifest = Manifest { id, cut, hashes };
+            let manifest = Manifest { id, cut, clock: self.clock.last(), hashes };
             self.donors.insert(peer.clone(), Donor::new(manifest.clone()));
             self.send(&peer, &Message::Manifest(manifest));
         }
@@ -122,7 +123,10 @@ impl Node {
         if !expected || install.complete {
             return;
         }
-        if content_hash(&chunk.content) != chunk.hash || ChunkContent::from_bytes(&chunk.content).is_err() {
+        // Read to the end here: what does not read once it is staged counts as damage of our own disk.
+        let content = ChunkContent::from_bytes(&chunk.content);
+        let reads = content.and_then(|content| content.read_objects(&install.manifest.cut)).is_ok();
+        if content_hash(&chunk.content) != chunk.hash || !reads {
             return self.report(Report::Malformed { from: from.to_owned() });
         }
         install.staged += 1;
@@ -168,7 +172,7 @@ impl Node {
         }
     }
 
-    pub(super) fn chunk_loaded(&mut self, _now: Now, key: &RecordKey, found: Option<Found>) {
+    pub(super) fn chunk_loaded(&mut self, now: Now, key: &RecordKey, found: Option<Found>) {
         let Some(install) = &self.install else { return };
         let Some(joined) = install.joined.filter(|joined| *key == RecordKey::Chunk(*joined)) else { return };
         let content = match &found {
@@ -198,7 +202,7 @@ impl Node {
             self.put_meta(Meta::Install, bytes);
         }
         if joined + 1 == staged {
-            self.finish_install();
+            self.finish_install(now);
         }
         self.after_durable(Then::Joined);
     }
@@ -208,12 +212,15 @@ impl Node {
     }
 
     /// The state holds the snapshot: the vector advances, and the log begins at the cut where it was behind.
-    fn finish_install(&mut self) {
+    fn finish_install(&mut self, now: Now) {
         let Some(install) = self.install.take() else { return };
-        let Manifest { cut, hashes, .. } = install.manifest;
+        let Manifest { cut, hashes, clock, .. } = install.manifest;
+        self.follow_clock(now, clock);
+        self.put_clock();
         if install.replace {
             self.applied = cut.clone();
             self.rebuild = false;
+            self.restored = false;
         } else {
             self.applied.join(&cut);
         }

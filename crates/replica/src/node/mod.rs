@@ -159,6 +159,8 @@ pub struct Node {
     links: BTreeMap<String, Link>,
     /// Links whose superseded node ids were reported.
     refused: BTreeSet<String>,
+    /// Peers and shards whose divergence was reported.
+    diverged: BTreeSet<(String, usize)>,
     held: BTreeMap<ReplicaId, (BatchId, Hold)>,
     turn: Option<(ReplicaId, usize)>,
     /// Skewed batches that were reported.
@@ -168,6 +170,10 @@ pub struct Node {
     snapshots_given: u64,
     install: Option<Install>,
     install_asked: Option<install::Asked>,
+    /// Continuity was not proven at the last start: what this node told of itself may be more than it has. If
+    /// it needs a snapshot, that replaces its state, because others may have collected what it lost.
+    restored: bool,
+    doubt_on_disk: u8,
     /// The state is damaged: it is fetched from peers as a whole.
     rebuild: bool,
     pub(crate) host: Option<Host>,
@@ -332,7 +338,18 @@ impl Node {
         self.effects.push_back(effect);
     }
 
+    /// What is in doubt, as one byte on disk.
+    fn doubt(&self) -> u8 {
+        let (recovering, went_back) = self.host_doubt();
+        u8::from(self.rebuild) | u8::from(self.restored) << 1 | u8::from(recovering) << 2 | u8::from(went_back) << 3
+    }
+
     fn flush(&mut self) {
+        let doubt = self.doubt();
+        if doubt != self.doubt_on_disk {
+            self.doubt_on_disk = doubt;
+            self.put_meta(Meta::Doubt, vec![doubt]);
+        }
         if self.records.is_empty() && self.then.is_empty() {
             return;
         }
@@ -430,8 +447,13 @@ impl Node {
         !waiting && self.install.is_none() && !self.rebuild && !self.gate.is_waiting() && self.host_is_settled()
     }
 
-    /// True while a snapshot is being joined: nothing is applied, drained or committed then.
+    /// True while the state is that of no vector: a snapshot is being joined, or damage was found and the
+    /// state is to be replaced. Nothing is applied, drained or committed then.
     pub fn is_installing(&self) -> bool {
+        self.is_joining() || self.rebuild
+    }
+
+    pub(crate) fn is_joining(&self) -> bool {
         self.install.as_ref().is_some_and(|install| install.joined.is_some())
     }
 

@@ -107,6 +107,7 @@ impl Node {
             epoch_forked: false,
             links: BTreeMap::new(),
             refused: BTreeSet::new(),
+            diverged: BTreeSet::new(),
             held: BTreeMap::new(),
             turn: None,
             skew_reported: BTreeSet::new(),
@@ -115,6 +116,8 @@ impl Node {
             snapshots_given: 0,
             install: None,
             install_asked: None,
+            restored: false,
+            doubt_on_disk: 0,
             rebuild: false,
             host,
             remains: collect::Remains::default(),
@@ -224,7 +227,9 @@ impl Node {
         let bound = loading.metas.get(&Meta::ClockBound).and_then(|bytes| bytes.as_slice().try_into().ok());
         self.clock = clock::Clock::resume(bound.map_or(Hlc::ZERO, |bytes| Hlc(u64::from_be_bytes(bytes))));
         self.install = loading.metas.get(&Meta::Install).and_then(|bytes| Install::from_bytes(bytes).ok());
-        self.rebuild = loading.rebuild;
+        let doubt = loading.metas.get(&Meta::Doubt).and_then(|bytes| bytes.first().copied()).unwrap_or(0);
+        self.doubt_on_disk = doubt;
+        self.rebuild = loading.rebuild || doubt & 1 != 0;
         if self.rebuild && self.install.as_ref().is_some_and(|install| !install.replace) {
             self.drop_install();
         }
@@ -237,9 +242,14 @@ impl Node {
         } else if !proven {
             self.mint(MintReason::ContinuityNotProven);
         }
+        self.restored = !proven || doubt & 2 != 0;
         let fresh = loading.metas.is_empty();
-        let trusted = fresh || (start.continuity == Continuity::Proven && !loading.shadow_lost && !loading.rebuild);
+        let intact = !loading.shadow_lost && !self.rebuild && doubt & 4 == 0;
+        let trusted = fresh || (start.continuity == Continuity::Proven && intact);
         self.open_host(start.now, &loading.shadows, &loading.drained, loading.metas.get(&Meta::Step), trusted);
+        if doubt & 8 != 0 {
+            self.database_went_back();
+        }
         if self.install.as_ref().is_some_and(|install| install.joined.is_some()) {
             self.load_next_chunk();
         } else if self.install.as_ref().is_some_and(|install| install.complete) {

@@ -293,7 +293,7 @@ impl Node {
             self.rebuild = true;
         } else if active(Mutant::AuditJoins) {
             self.drop_differing_shard(shard);
-        } else {
+        } else if self.diverged.insert((from.to_owned(), shard)) {
             self.report(Report::Diverged { peer: from.to_owned(), shard: shard as u32 });
         }
     }

@@ -1,0 +1,313 @@
+//! Invariant 6: nothing deleted or collected comes back, and nothing is invented.
+//!
+//! - A batch carries only values that clients of its own node committed there: a remote value that is issued again as a
+//!   local one comes back under a dot that nobody who replaced it ever named. Excused are repairs that the node reported,
+//!   and nodes whose disk or database lost something, because their content must be placed anew.
+//! - A stable cut moves only over what every member of the epoch has applied: what is collected earlier can come back.
+//! - At rest a value that was written once and replaced by somebody who saw it is neither shown nor journaled; a value
+//!   that nobody wrote is not there; a row of which every INSERT was seen by a DELETE is not there.
+//!
+//! Leaves of the door are held to their exact value by [`super::acknowledged`], which reports this invariant too.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use crdt::{BatchId, Value};
+use replica::Report;
+use replica::host::RowId;
+
+use super::{Checker, RowContent, Verdict, WorldRead, present, refuse, rescued, show_row};
+use crate::history::{History, NodeIndex, Vector};
+use crate::oracle::lives::Lives;
+use crate::oracle::names::is_repaired;
+use crate::oracle::sight::is_excused;
+use crate::oracle::{Oracle, RowLedger, Source, Truth, ValueLedger};
+
+/// See the module's documentation.
+#[derive(Default)]
+pub struct Resurrection {
+    decoded: usize,
+    /// Stable cuts as they were last checked.
+    cuts: BTreeMap<NodeIndex, Rc<Vector>>,
+}
+
+impl Checker for Resurrection {
+    fn check_step(&mut self, world: &dyn WorldRead, oracle: &Oracle, node: NodeIndex) -> Verdict {
+        let history = world.history();
+        let decoded = &history.decoded()[self.decoded.min(history.decoded().len())..];
+        self.decoded = history.decoded().len();
+        decoded.iter().try_for_each(|batch| check_issued(world, oracle, *batch))?;
+        self.check_cut(world, node)
+    }
+
+    fn check_rest(&mut self, world: &dyn WorldRead, oracle: &Oracle) -> Verdict {
+        self.check_step(world, oracle, 0)?;
+        let history = world.history();
+        oracle.rows().try_for_each(|ledger| check_issued_once(history, ledger))?;
+        let rescued = rescued(history);
+        for ledger in oracle.rows() {
+            let gone = !ledger.events.is_empty() && Lives::of(history, ledger).exists() == Truth::No;
+            for node in world.core() {
+                let Some(state) = world.node(node) else { continue };
+                let content = state.row(&ledger.row);
+                if gone && content.shown.is_some() && !rescued.contains(&ledger.row) {
+                    let what = "the row is there, but every INSERT of it was seen by a DELETE".to_owned();
+                    return refuse(6, Some(node), show_row(&ledger.row), what);
+                }
+                check_values(world, ledger, node, &content, rescued.contains(&ledger.row))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Resurrection {
+    fn check_cut(&mut self, world: &dyn WorldRead, node: NodeIndex) -> Verdict {
+        let history = world.history();
+        let cut = &history.nodes()[node].now.stable;
+        let known = self.cuts.get(&node);
+        if known.is_some_and(|known| Rc::ptr_eq(known, cut)) {
+            return Ok(());
+        }
+        let before = self.cuts.insert(node, cut.clone()).unwrap_or_default();
+        let epoch = world.node(node).map_or(0, |state| state.epoch());
+        let Some(members) = history.epochs().get(&epoch) else { return Ok(()) };
+        for (replica, seq) in cut.iter().filter(|(replica, seq)| *seq > before.seq(*replica)) {
+            let batch = BatchId { replica, seq };
+            let behind = members.iter().find(|member| history.applied_at(**member, batch).is_none());
+            if let Some(member) = behind {
+                let what = format!("the stable cut covers it, but node {member} has never applied it");
+                return refuse(6, Some(node), batch, what);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Every value of a batch must come from a client of the node that wrote it.
+fn check_issued(world: &dyn WorldRead, oracle: &Oracle, batch: BatchId) -> Verdict {
+    let history = world.history();
+    let (Some(log), Some(owner)) = (history.batch(batch), history.owner(batch.replica)) else { return Ok(()) };
+    if may_issue_again(history, owner) {
+        return Ok(());
+    }
+    for carried in &log.rows {
+        let Some(ledger) = oracle.row(&carried.row) else { continue };
+        for (column, value) in carried.cells.iter().filter(|(_, value)| matches!(value, Value::Bytes(_))) {
+            let plain = crate::oracle::names::base(world.schema(), &carried.row, column, value);
+            let known = ledger.cells.get(column).and_then(|cell| cell.values.get(&plain));
+            let local = known.is_some_and(|known| known.writers.iter().any(|writer| writer.node == owner));
+            let repair = is_repaired(world.schema(), &carried.row, column, value);
+            if local && (!repair || was_saved(history, known, owner, &carried.row, column, value)) {
+                continue;
+            }
+            if repair && has_repaired(history, owner, &carried.row) {
+                continue;
+            }
+            let key = format!("{} {}", show_row(&carried.row), column.escape_ascii());
+            let why = if repair { "without having reported a repair" } else { "which none of its clients wrote" };
+            return refuse(6, Some(owner), key, format!("batch {batch} issues {value:?}, {why}"));
+        }
+    }
+    Ok(())
+}
+
+/// True when a client of the node saved the value literally in its repaired form.
+fn was_saved(
+    history: &History,
+    known: Option<&ValueLedger>,
+    node: NodeIndex,
+    row: &RowId,
+    column: &crdt::row::ColumnName,
+    value: &Value,
+) -> bool {
+    let writers = known.into_iter().flat_map(|known| &known.writers).filter(|writer| writer.node == node);
+    writers.into_iter().any(|writer| {
+        let Source::Sql(commit) = writer.source else { return true };
+        let mut changes = history.commits()[commit].changes.iter().filter(|change| change.row == *row);
+        changes.any(|change| change.after.as_ref().and_then(|image| image.get(column)) == Some(value))
+    })
+}
+
+fn has_repaired(history: &History, node: NodeIndex, row: &RowId) -> bool {
+    let repaired = |report: &Report| matches!(report, Report::Repaired { row: repaired } if repaired == row);
+    history.reports().iter().any(|reported| reported.node == node && repaired(&reported.report))
+}
+
+fn may_issue_again(history: &History, node: NodeIndex) -> bool {
+    let log = &history.nodes()[node];
+    !log.store_lost.is_empty() || !log.database_restored.is_empty()
+}
+
+/// A value is issued at most as often as clients of that node wrote it.
+fn check_issued_once(history: &History, ledger: &RowLedger) -> Verdict {
+    for (column, cell) in &ledger.cells {
+        for (value, known) in cell.values.iter().filter(|(_, known)| known.carriers.len() > 1) {
+            let mut issued: BTreeMap<NodeIndex, usize> = BTreeMap::new();
+            for batch in &known.carriers {
+                let lives = history.batch(*batch).is_some_and(|log| log.holders != 0 && !log.lost);
+                if let Some(owner) = history.owner(batch.replica).filter(|_| lives) {
+                    *issued.entry(owner).or_insert(0) += 1;
+                }
+            }
+            for (node, times) in issued {
+                let written = known.writers.iter().filter(|writer| writer.node == node).count();
+                let excused = may_issue_again(history, node) || has_repaired(history, node, &ledger.row);
+                if times > written && matches!(value, Value::Bytes(_)) && !excused {
+                    let key = format!("{} {}", show_row(&ledger.row), column.escape_ascii());
+                    let what = format!("{value:?} was written {written} times and issued {times} times");
+                    return refuse(6, Some(node), key, what);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn check_values(
+    world: &dyn WorldRead,
+    ledger: &RowLedger,
+    node: NodeIndex,
+    content: &RowContent,
+    is_rescued: bool,
+) -> Verdict {
+    let history = world.history();
+    for (column, values) in present(world.schema(), &ledger.row, content) {
+        if world.schema().is_counter(&ledger.row.table, &column) {
+            continue;
+        }
+        for value in values.into_iter().filter(|value| *value != Value::Null) {
+            let known = ledger.cells.get(&column).and_then(|cell| cell.values.get(&value));
+            let why = match known {
+                None => "nobody wrote it",
+                Some(known) if known.writers.is_empty() => "nobody wrote it",
+                Some(known) if !is_rescued && must_be_gone(history, known) => "somebody who saw it replaced it",
+                Some(_) => continue,
+            };
+            let key = format!("{} {}", show_row(&ledger.row), column.escape_ascii());
+            return refuse(6, Some(node), key, format!("{value:?} is there, but {why}"));
+        }
+    }
+    Ok(())
+}
+
+/// True when the one write of a value was replaced for certain. A value that somebody saved again, or that was issued
+/// again because a disk had lost it, may have been replaced under one dot and live on under another.
+fn must_be_gone(history: &History, known: &ValueLedger) -> bool {
+    let killed = known.killers.iter().any(|killer| match killer.source {
+        Source::Sql(commit) => !is_excused(history, commit),
+        Source::Door(number) => history.doors()[number].acknowledged && !history.doors()[number].void,
+    });
+    killed && known.writers.len() == 1 && known.carriers.len() <= 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkers::stand::{Stand, row};
+    use crate::history::Opened;
+
+    fn rest(stand: &Stand) -> Result<(), String> {
+        Resurrection::default().check_rest(stand, &stand.oracle()).map_err(|violation| {
+            assert_eq!(violation.invariant, 6);
+            violation.what
+        })
+    }
+
+    /// Node 0 writes a title, node 1 sees it and replaces it.
+    fn replaced() -> Stand {
+        let mut stand = Stand::new(2);
+        stand.insert(0, &row(1), &[("title", "w1")]);
+        stand.drain(0, &[(row(1), "title", "w1")]);
+        let replica = stand.replica(0);
+        stand.write(1, &row(1), &[("title", "w1")]);
+        stand.apply(1, replica, 1);
+        stand.update(1, &row(1), &[("title", "w2")]);
+        stand.drain(1, &[(row(1), "title", "w2")]);
+        stand.show_everywhere(&row(1), &[("title", "w2")]);
+        stand
+    }
+
+    #[test]
+    fn what_was_replaced_stays_away() {
+        let mut stand = replaced();
+        assert_eq!(rest(&stand), Ok(()));
+        stand.journal_value(0, &row(1), "title", "w1");
+        assert!(rest(&stand).is_err());
+    }
+
+    #[test]
+    fn a_value_that_nobody_wrote_is_refused() {
+        let mut stand = replaced();
+        stand.show_everywhere(&row(1), &[("title", "w9")]);
+        assert!(rest(&stand).is_err());
+    }
+
+    #[test]
+    fn a_value_that_was_saved_again_may_stay() {
+        let mut stand = replaced();
+        stand.update(1, &row(1), &[("title", "w1")]);
+        stand.show_everywhere(&row(1), &[("title", "w1")]);
+        assert_eq!(rest(&stand), Ok(()));
+    }
+
+    #[test]
+    fn a_deleted_row_stays_away() {
+        let mut stand = replaced();
+        stand.delete(1, &row(1));
+        stand.drain(1, &[]);
+        assert!(rest(&stand).is_err());
+        stand.hide_everywhere(&row(1));
+        assert_eq!(rest(&stand), Ok(()));
+    }
+
+    #[test]
+    fn a_remote_value_must_not_be_issued_as_a_local_one() {
+        let mut stand = replaced();
+        stand.carry(1, 2, &[(row(1), "title", "w1")]);
+        assert!(rest(&stand).is_err());
+        let mut stand = replaced();
+        stand.carry(1, 2, &[(row(1), "title", "w1")]);
+        stand.history.stopped(1);
+        stand.open(1, Opened::StoreRestored);
+        assert_eq!(rest(&stand), Ok(()), "its content must be placed anew");
+    }
+
+    #[test]
+    fn a_local_value_must_not_be_issued_twice() {
+        let mut stand = replaced();
+        stand.carry(1, 2, &[(row(1), "title", "w2")]);
+        let replica = stand.replica(1);
+        stand.apply(1, replica, 2);
+        assert!(rest(&stand).is_err());
+    }
+
+    #[test]
+    fn a_repair_must_be_reported() {
+        let mut stand = Stand::new(2);
+        stand.insert(0, &row(7), &[("slug", "tea")]);
+        stand.drain(0, &[(row(7), "slug", "tea")]);
+        stand.carry(0, 2, &[(row(7), "slug", "tea-7")]);
+        stand.show_everywhere(&row(7), &[("slug", "tea-7")]);
+        assert!(rest(&stand).is_err());
+        stand.history.reported(0, Report::Repaired { row: row(7) });
+        assert_eq!(rest(&stand), Ok(()));
+    }
+
+    #[test]
+    fn a_cut_waits_for_every_member_of_its_epoch() {
+        let cut = |members: &[NodeIndex]| {
+            let mut stand = Stand::new(3);
+            stand.history.epoch(1, members.iter().copied());
+            stand.edit(0).epoch = 1;
+            let replica = stand.replica(0);
+            stand.apply(0, replica, 1);
+            stand.apply(1, replica, 1);
+            stand.edit(0).stable.advance(replica, 1);
+            stand.observe(0);
+            rest(&stand)
+        };
+        assert_eq!(cut(&[0, 1]), Ok(()));
+        assert!(cut(&[0, 1, 2]).is_err());
+    }
+}

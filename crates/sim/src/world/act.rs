@@ -1,0 +1,121 @@
+//! What scripted scenarios do to a world.
+
+use std::rc::Rc;
+
+use crdt::change::{Batch, BatchHeader, Change, Content, seal};
+use crdt::{BatchId, Hlc, Namespace, ReplicaId, VersionVector};
+use replica::Signer;
+use replica::message::Message;
+
+use super::machine::Machine;
+use super::{Process, World};
+use crate::coverage::Fault;
+use crate::database::Database;
+use crate::disk::Records;
+use crate::history::Opened;
+use crate::network::{PartitionId, PartitionShape};
+use crate::signer::Keys;
+
+impl World {
+    /// Cuts the network until [`World::heal_cut`].
+    pub fn cut(&mut self, shape: PartitionShape) -> PartitionId {
+        let id = self.network.cut(shape);
+        self.line(None, || format!("the network is cut: {shape:?}"));
+        self.review_links();
+        id
+    }
+
+    /// Ends a cut.
+    pub fn heal_cut(&mut self, id: PartitionId) {
+        if self.network.heal(id) {
+            self.line(None, || "a cut is healed".into());
+            self.review_links();
+        }
+    }
+
+    /// One more machine with an empty disk and an empty database, under a name of its own or that of another one.
+    pub fn add_machine(&mut self, same_name_as: Option<usize>) -> usize {
+        let index = self.history.add_node();
+        let slot = index as u8 + 1;
+        let name = match same_name_as {
+            Some(other) => self.machines[other].name.clone(),
+            None => format!("node_{slot:02}"),
+        };
+        let database = Database::new(self.tables.clone(), slot, self.swarm.snapshot_isolation);
+        let mut machine = Machine::new(name, slot, Some(database));
+        machine.is_outside = true;
+        machine.key.set(self.machines[0].key.get());
+        self.machines.push(machine);
+        self.network.add_machine(&self.swarm.link, &mut self.network_random);
+        index
+    }
+
+    /// Starts a machine that is down. One that starts for the first time gets its clients once it shows something.
+    pub fn start_machine(&mut self, node: usize) {
+        self.start(node);
+    }
+
+    /// Kills a machine's process.
+    pub fn stop_machine(&mut self, node: usize) {
+        if self.is_running(node) {
+            self.fault(Fault::Kill);
+            self.kill(node);
+        }
+    }
+
+    /// A machine loses power, and stays down.
+    pub fn lose_power(&mut self, node: usize) {
+        if self.is_running(node) {
+            self.cut_power(node);
+        }
+    }
+
+    /// A backup of a machine's store.
+    pub fn back_up(&mut self, node: usize) -> Records {
+        self.line(Some(node), || "a backup is taken".into());
+        self.machines[node].disk.backup()
+    }
+
+    /// Puts a store back without telling the node that its continuity is broken.
+    pub fn put_back_unnoticed(&mut self, node: usize, records: Records) {
+        self.machines[node].disk.restore(records);
+        self.machines[node].opens_as(Opened::StoreRestored);
+        self.machines[node].continuity = replica::Continuity::Proven;
+        self.fault(Fault::RestoredStore);
+        self.line(Some(node), || "a backup is put back, and nobody says so".into());
+    }
+
+    /// Lets a batch with a change of an unknown kind arrive at a machine, from a member that is a version ahead.
+    pub fn bring_unknown_change(&mut self, node: usize) {
+        let Some(from) = self.running().into_iter().find(|other| *other != node) else { return };
+        let id = BatchId { replica: ReplicaId(self.random.next_u128()), seq: 1 };
+        let hlc = Hlc::from_millis(self.clock_of(from).wall_ms);
+        let header = BatchHeader { id, more: false, hlc, context: VersionVector::new() };
+        let content = Content::Unknown { code: 9, bytes: vec![1, 2, 3] };
+        let change = Change { namespace: Namespace(1), path: vec![b"later".as_slice().into()], stamp: hlc, content };
+        let keys = Keys::new(Rc::clone(&self.machines[from].key));
+        let signed = Batch { header, changes: vec![change] }.to_signed_bytes(keys.key_id());
+        let mac = keys.sign(&signed);
+        let bytes = Message::Batches(vec![seal(signed, mac)]).to_bytes();
+        let (now, name) = (self.clock_of(node), self.machines[from].name.clone());
+        if let Some(process) = &mut self.machines[node].process {
+            process.node.handle_message(now, &name, &bytes);
+            self.line(Some(node), || format!("hears a batch of a later version, {id}, from {name}"));
+            self.settle(node);
+        }
+    }
+}
+
+impl Machine {
+    /// The machine from which a snapshot is coming in.
+    pub fn donor(&self) -> Option<usize> {
+        self.donor
+    }
+}
+
+impl Process {
+    /// What the node has logged durably, as last observed.
+    pub fn received(&self) -> &VersionVector {
+        &self.received
+    }
+}

@@ -1,0 +1,161 @@
+//! One machine: a disk, a clock, a database, and for as long as it runs a process with a node in it.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use crdt::VersionVector;
+use replica::{Continuity, Node};
+
+use crate::clock::Clock;
+use crate::database::{Database, SessionId, Store};
+use crate::disk::{Disk, Records};
+use crate::history::{CommitId, Opened};
+
+/// A running node.
+pub struct Process {
+    /// The node.
+    pub node: Node,
+    /// Ascending over the processes of a machine: what was meant for an earlier one does not reach this one.
+    pub number: u32,
+    /// What it has logged, as last observed.
+    pub(super) received: VersionVector,
+    /// Greatest epoch record that it has written down.
+    pub(super) epoch: u64,
+    /// When the next timer event is planned, in microseconds.
+    pub(super) timer_us: Option<u64>,
+}
+
+/// When a planned crash happens.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum CrashPoint {
+    /// After so many effects.
+    Effects(u32),
+    /// Before or after the database carries out a request of this kind.
+    Request { kind: RequestKind, after: bool },
+}
+
+/// A request of the engine, as far as crashes tell them apart.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum RequestKind {
+    Drain,
+    Delete,
+    Lock,
+    Write,
+}
+
+/// A backup of one moment.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Backup {
+    pub(super) records: Option<Records>,
+    pub(super) store: Option<Store>,
+    /// Commits that the database held.
+    pub(super) commits: usize,
+}
+
+/// One machine.
+pub struct Machine {
+    /// Name of its node.
+    pub name: String,
+    /// Id slot of its node.
+    pub slot: u8,
+    /// The process, while it runs.
+    pub process: Option<Process>,
+    /// The disk.
+    pub disk: Disk,
+    /// The clock.
+    pub clock: Clock,
+    /// The database, if it has one.
+    pub database: Option<Database>,
+    pub(super) versions: (u16, u16),
+    pub(super) key: Rc<Cell<u32>>,
+    pub(super) processes: u32,
+    /// How the next process will find its disk.
+    pub(super) opening: Opened,
+    pub(super) continuity: Continuity,
+    pub(super) crash: Option<CrashPoint>,
+    /// The engine's connection to the database.
+    pub(super) session: Option<SessionId>,
+    /// True while a request of the engine is in the database.
+    pub(super) is_asking: bool,
+    /// The connection breaks instead of giving the next answer.
+    pub(super) loses_answer: bool,
+    /// Step of the engine's last write that was not answered.
+    pub(super) unanswered_step: Option<u64>,
+    /// A planned step that the last process left behind.
+    pub(super) orphaned_step: Option<u64>,
+    /// Which transaction wrote an outbox entry.
+    pub(super) outbox_commits: BTreeMap<u64, CommitId>,
+    /// All transactions of this database.
+    pub(super) commits: Vec<CommitId>,
+    pub(super) sessions: BTreeMap<SessionId, usize>,
+    /// Values that this database cannot take: writes that hold one fail.
+    pub(super) poisoned: bool,
+    /// The machine from which a snapshot is coming in.
+    pub(super) donor: Option<usize>,
+    /// What a peer had when a link came up, to see when it is reached over the log.
+    pub(super) catching_up: Option<VersionVector>,
+    /// True for a member that was evicted, or never was one.
+    pub(super) is_outside: bool,
+    /// True once it was started.
+    pub(super) was_started: bool,
+    /// True while a restart is planned.
+    pub(super) is_restarting: bool,
+}
+
+impl Machine {
+    pub(super) fn new(name: String, slot: u8, database: Option<Database>) -> Self {
+        Self {
+            name,
+            slot,
+            process: None,
+            disk: Disk::default(),
+            clock: Clock::default(),
+            database,
+            versions: (0, 1),
+            key: Rc::new(Cell::new(1)),
+            processes: 0,
+            opening: Opened::First,
+            continuity: Continuity::NotProven,
+            crash: None,
+            session: None,
+            is_asking: false,
+            loses_answer: false,
+            unanswered_step: None,
+            orphaned_step: None,
+            outbox_commits: BTreeMap::new(),
+            commits: Vec::new(),
+            sessions: BTreeMap::new(),
+            poisoned: false,
+            donor: None,
+            catching_up: None,
+            is_outside: false,
+            was_started: false,
+            is_restarting: false,
+        }
+    }
+
+    /// The number of the running process; 0 while none runs.
+    pub fn process_number(&self) -> u32 {
+        self.process.as_ref().map_or(0, |process| process.number)
+    }
+
+    /// How badly the disk was treated since the last process: the worst of all counts.
+    pub(super) fn opens_as(&mut self, how: Opened) {
+        let rank = |opened: Opened| match opened {
+            Opened::First => 0,
+            Opened::Killed => 1,
+            Opened::PowerCut => 2,
+            Opened::DiskLied => 3,
+            Opened::StoreRestored => 4,
+        };
+        if !self.was_started {
+            return;
+        }
+        if rank(how) > rank(self.opening) {
+            self.opening = how;
+        }
+        let is_proven = self.opening == Opened::Killed;
+        self.continuity = if is_proven { Continuity::Proven } else { Continuity::NotProven };
+    }
+}

@@ -17,6 +17,7 @@ use crate::dot::Dot;
 use crate::error::{CounterOverflow, DecodeError};
 use crate::fingerprint::{Fingerprint, Place, Tally};
 use crate::hlc::Hlc;
+use crate::mutant::{Mutant, active};
 use crate::pack::{DotTable, Reader, Writer};
 use crate::vector::Covers;
 
@@ -103,6 +104,14 @@ impl Chain {
     /// True while an increment is left that nobody removed, also when the share is 0.
     pub fn is_alive(&self) -> bool {
         self.removed.is_none_or(|removed| removed.tip.position() < self.seen.tip.position())
+    }
+
+    /// True when a side that has all of the chain in its past, and not the chain, has seen it removed and collected it.
+    ///
+    /// SUBTLE: a node that lost its last writes may not know the removal that it had told others of, and
+    /// they collect what everybody had removed. Joined by its dots alone, the sum would count again there.
+    pub(crate) fn was_collected(&self, in_other: bool, theirs: &dyn Covers) -> bool {
+        !in_other && theirs.covers(&self.seen.tip) && !active(Mutant::CollectedSumReturns)
     }
 
     pub(crate) fn start(increment: &Increment, dot: Dot) -> Result<Self, CounterOverflow> {
@@ -242,6 +251,10 @@ impl PnCounter {
         }
     }
 
+    fn holds(&self, birth: Dot) -> bool {
+        self.chains.binary_search_by_key(&birth, |chain| chain.seen.birth).is_ok()
+    }
+
     fn join_chain(&mut self, other: &Chain) {
         match self.chain(other.seen.birth) {
             Ok(chain) => chain.join(other),
@@ -303,10 +316,13 @@ impl Crdt for PnCounter {
         }
     }
 
-    fn join(&mut self, _mine: &dyn Covers, other: &Self, _theirs: &dyn Covers) {
-        // A chain that one side lacks was collected there, after everybody had seen its removal: the
-        // other side then has it as removed as well, and it adds nothing.
-        other.chains.iter().for_each(|chain| self.join_chain(chain));
+    fn join(&mut self, mine: &dyn Covers, other: &Self, theirs: &dyn Covers) {
+        self.chains.retain(|chain| !chain.was_collected(other.holds(chain.seen.birth), theirs));
+        for chain in &other.chains {
+            if !chain.was_collected(self.holds(chain.seen.birth), mine) {
+                self.join_chain(chain);
+            }
+        }
     }
 
     fn tally(&self, place: Place) -> Tally {

@@ -50,8 +50,8 @@ mutants! {
     LastValueOfLifeCollected,
     /// A member behind the log floor replaces its state instead of joining.
     SnapshotReplacesMember,
-    /// A restored node behind the log floor joins the snapshot instead of replacing its state.
-    RestoredJoins,
+    /// A snapshot brings back sums that the other side has collected.
+    CollectedSumReturns,
     /// Batches are applied while a snapshot is being joined.
     ApplyDuringJoin,
     /// Repairs are compared with the raw state instead of the repaired view.

@@ -234,7 +234,12 @@ impl Column {
                 None => {}
             }
         }
+        let holds = |sums: &[Sum], birth: Dot| sums.binary_search_by_key(&birth, |sum| sum.chain.seen.birth).is_ok();
+        self.sums.retain(|sum| !sum.chain.was_collected(holds(&other.sums, sum.chain.seen.birth), theirs));
         for sum in &other.sums {
+            if sum.chain.was_collected(holds(&self.sums, sum.chain.seen.birth), mine) {
+                continue;
+            }
             match self.sum(sum.chain.seen.birth) {
                 Ok(own) => {
                     own.chain.join(&sum.chain);

@@ -8,6 +8,9 @@ use sha2::{Digest, Sha256};
 /// Hash of a batch and of everything before it of the same replica.
 pub type ChainHash = [u8; 16];
 
+/// What stands on disk for a hash that is not known.
+pub(crate) const UNKNOWN_HASH: ChainHash = [0; 16];
+
 /// The next hash of a chain: SHA-256 over the one before and the batch's bytes, cut to 128 bits.
 pub fn chain_hash(previous: &ChainHash, bytes: &[u8]) -> ChainHash {
     let digest = Sha256::new().chain_update(previous).chain_update(bytes).finalize();
@@ -21,7 +24,8 @@ pub fn chain_hash(previous: &ChainHash, bytes: &[u8]) -> ChainHash {
 pub(crate) struct Logged {
     /// As its origin encoded it.
     pub(crate) bytes: Vec<u8>,
-    pub(crate) hash: ChainHash,
+    /// Unknown behind a damaged batch, until a peer tells one.
+    pub(crate) hash: Option<ChainHash>,
     pub(crate) header: BatchHeader,
     /// When it arrived, on the monotonic clock.
     pub(crate) received_mono_ms: u64,
@@ -56,13 +60,15 @@ impl Stream {
         self.durable
     }
 
-    pub(crate) fn head_hash(&self) -> Option<ChainHash> {
-        self.batches.back().map_or(self.floor_hash, |logged| Some(logged.hash))
+    /// Chain hash at the head, where it is known. A chain begins with zeros.
+    fn head_hash(&self) -> Option<ChainHash> {
+        let beginning = self.floor_hash.or_else(|| (self.floor == 0).then(ChainHash::default));
+        self.batches.back().map_or(beginning, |logged| logged.hash)
     }
 
     /// Chain hash at `seq`, where it is known.
     pub(crate) fn hash_at(&self, seq: u64) -> Option<ChainHash> {
-        if seq == self.floor { self.floor_hash } else { self.get(seq).map(|logged| logged.hash) }
+        if seq == self.floor { self.floor_hash } else { self.get(seq)?.hash }
     }
 
     pub(crate) fn get(&self, seq: u64) -> Option<&Logged> {
@@ -102,19 +108,52 @@ impl Log {
     }
 
     /// Appends the next batch of its replica; the caller has checked that it is the next.
-    pub(crate) fn append(&mut self, header: BatchHeader, bytes: Vec<u8>, received_mono_ms: u64) -> ChainHash {
+    pub(crate) fn append(
+        &mut self,
+        header: BatchHeader,
+        bytes: Vec<u8>,
+        received_mono_ms: u64,
+    ) -> Option<ChainHash> {
         let stream = self.streams.entry(header.id.replica).or_default();
         debug_assert_eq!(stream.head() + 1, header.id.seq, "the caller appends without gaps");
-        let hash = chain_hash(&stream.head_hash().unwrap_or_default(), &bytes);
+        let hash = stream.head_hash().map(|previous| chain_hash(&previous, &bytes));
         self.restore(header, bytes, hash, received_mono_ms);
         hash
     }
 
     /// Appends a batch whose hash is known already.
-    pub(crate) fn restore(&mut self, header: BatchHeader, bytes: Vec<u8>, hash: ChainHash, received_mono_ms: u64) {
+    pub(crate) fn restore(
+        &mut self,
+        header: BatchHeader,
+        bytes: Vec<u8>,
+        hash: Option<ChainHash>,
+        received_mono_ms: u64,
+    ) {
         self.bytes += bytes.len();
         let stream = self.streams.entry(header.id.replica).or_default();
         stream.batches.push_back(Logged { bytes, hash, header, received_mono_ms });
+    }
+
+    /// Takes a hash over from a peer where damage made ours unknown, and with it all behind it. True when one was
+    /// missing.
+    pub(crate) fn learn_hash(&mut self, replica: ReplicaId, seq: u64, hash: ChainHash) -> bool {
+        let Some(stream) = self.streams.get_mut(&replica) else { return false };
+        let here = seq >= stream.floor && seq <= stream.head();
+        if !here || stream.hash_at(seq).is_some() || (seq == 0 && stream.floor == 0) {
+            return false;
+        }
+        if seq == stream.floor {
+            stream.floor_hash = Some(hash);
+        }
+        let mut last = hash;
+        let floor = stream.floor;
+        for (logged, at) in stream.batches.iter_mut().zip(floor + 1..).skip_while(|(_, at)| *at < seq) {
+            if at > seq {
+                last = chain_hash(&last, &logged.bytes);
+            }
+            logged.hash = Some(last);
+        }
+        true
     }
 
     /// Everything of `replica` up to `seq` is on disk.
@@ -132,7 +171,7 @@ impl Log {
             let Some(logged) = stream.batches.pop_front() else { break };
             self.bytes -= logged.bytes.len();
             stream.floor += 1;
-            stream.floor_hash = Some(logged.hash);
+            stream.floor_hash = logged.hash;
             gone.push(logged.header.id);
         }
         gone

@@ -134,6 +134,16 @@ impl Donor {
         self.preimage_bytes
     }
 
+    /// True when the last chunk was cut.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.finished
+    }
+
+    /// The place of the chunk that is cut next.
+    pub(crate) fn next_place(&self) -> u32 {
+        self.next_place
+    }
+
     /// An object is about to change.
     pub(crate) fn keep(&mut self, key: &Key, keyspace: &Keyspace) {
         let position = position(key);

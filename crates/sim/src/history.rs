@@ -186,6 +186,8 @@ pub struct History {
     reports: Vec<Reported>,
     appearances: Vec<Appearance>,
     epochs: BTreeMap<u64, BTreeSet<NodeIndex>>,
+    evicted: BTreeSet<NodeIndex>,
+    seals: BTreeMap<ReplicaId, u64>,
     traffic: BTreeMap<(NodeIndex, NodeIndex), u64>,
     jumped_ms: u64,
     order: Order,
@@ -308,7 +310,7 @@ impl History {
         parents: Vec<(RowId, RowId)>,
     ) -> CommitId {
         let (order, time_us) = (self.next(), self.time_us);
-        let (drains, cleared, dropped) = (Vec::new(), false, false);
+        let (drains, cleared, dropped) = (Vec::new(), false, self.evicted.contains(&node));
         self.commits.push(SqlCommit { order, time_us, node, captured, changes, parents, drains, cleared, dropped });
         self.commits.len() - 1
     }
@@ -398,6 +400,14 @@ impl History {
     /// The operator signed an epoch record.
     pub fn epoch(&mut self, number: u64, members: impl IntoIterator<Item = NodeIndex>) {
         self.epochs.insert(number, members.into_iter().collect());
+    }
+
+    /// A member was evicted: of what it wrote only what stands below these seals counts.
+    pub fn evicted(&mut self, node: NodeIndex, seals: impl IntoIterator<Item = (ReplicaId, u64)>) {
+        self.evicted.insert(node);
+        self.seals.extend(seals);
+        let undrained = |commit: &&mut SqlCommit| commit.node == node && commit.drains.is_empty();
+        self.commits.iter_mut().filter(undrained).for_each(|commit| commit.dropped = true);
     }
 
     /// A wall clock ran ahead of virtual time by this much more than before. Only written down: nodes take ages on

@@ -144,8 +144,14 @@ impl Node {
         recovered: bool,
         drafts: &mut Vec<(RowId, Draft)>,
     ) {
-        if recovered && !self.recover_shadow(row, image) {
-            return;
+        let key = row.to_key();
+        let path = vec![key.name];
+        let namespace = row.namespace;
+        let mut push =
+            |stamp, op| drafts.push((row.clone(), Draft { namespace, path: path.clone(), stamp, op: Op::Row(op) }));
+        let time = Hlc::from_millis(self.corrected_ms(note.time_ms.unwrap_or(now.wall_ms)));
+        if recovered {
+            return self.recover_written(row, time, image, push);
         }
         let Some(host) = &self.host else { return };
         if note.time_ms.is_none() {
@@ -154,20 +160,14 @@ impl Node {
             }
             self.report(Report::OutOfBandWrite { row: row.clone() });
         }
-        let time = Hlc::from_millis(self.corrected_ms(note.time_ms.unwrap_or(now.wall_ms)));
         let base = self.base(row);
-        let key = row.to_key();
-        let path = vec![key.name];
-        let namespace = row.namespace;
-        let mut push =
-            |stamp, op| drafts.push((row.clone(), Draft { namespace, path: path.clone(), stamp, op: Op::Row(op) }));
         match (base.exists(), image) {
             (false, None) => {}
             (true, None) => base.delete().into_iter().for_each(|delta| push(time, delta)),
             (false, Some(image)) => push(time, base.insert(self.columns(row, image))),
             (true, Some(image)) => {
                 let columns = self.columns(row, image);
-                let replaced = note.replaced && note.time_ms.is_some() && !recovered;
+                let replaced = note.replaced && note.time_ms.is_some();
                 let deltas = if replaced {
                     base.replace(self.replica(), time, columns)
                 } else {
@@ -182,7 +182,7 @@ impl Node {
     }
 
     /// The columns of an image: values, and amounts of counters.
-    fn columns(&self, row: &RowId, image: &RowImage) -> Vec<(crdt::row::ColumnName, Write)> {
+    pub(super) fn columns(&self, row: &RowId, image: &RowImage) -> Vec<(crdt::row::ColumnName, Write)> {
         let Some(host) = &self.host else { return Vec::new() };
         let write = |(name, value): (&crdt::row::ColumnName, &Value)| {
             let counts = host.schema.is_counter(&row.table, name);

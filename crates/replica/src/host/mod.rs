@@ -56,6 +56,17 @@ enum Work {
     Scanning { after: Option<RowId> },
 }
 
+/// How far what stands on disk of the machine can be trusted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Trust {
+    /// It is of the moment in which the last process ended.
+    Whole,
+    /// It may be of an earlier moment: peers are listened to.
+    Unproven,
+    /// It is of another moment than the database, or damaged.
+    None,
+}
+
 /// A step that the database may or may not hold yet.
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Step {

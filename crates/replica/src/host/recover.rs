@@ -1,17 +1,22 @@
-//! The rolling scan, and a database that is not the one we remember.
+//! The rolling scan, and a database or a store that is not the one we remember.
 //!
-//! After a restored backup, a power cut that ate writes, or damage, shadow and database may speak of different
-//! moments. Then nothing is drained until the state has caught up with the members that can be heard; then
-//! every row is looked at once. A row without an outbox entry that shows neither its old shadow nor the
-//! cluster's state is reported with its content and overwritten: no rule can tell whether it is newer or
-//! older. A row with an entry was written by the site, and is drained against its old shadow, but for what
-//! the cluster has already. In a database that went back, entries from before that was noticed are old:
-//! their rows are reported as well.
+//! What an honest disk keeps through a power cut is a moment that the database agrees with: each of our steps is
+//! planned durably before the database is asked for it, and a batch is durable before anybody hears of it. So a
+//! start whose continuity is not proven only *listens* first: whether a peer knows more of our replicas than our
+//! log does. The evidence that shadow and database speak of different moments is that, a cursor that is not ours, or
+//! a damaged shadow.
+//!
+//! With evidence nothing is drained until the state has caught up with the members that can be heard; then every row
+//! is looked at once. A row that shows neither its old shadow nor the cluster's state is reported with its content,
+//! because no rule can tell whether that is newer or older. Without an outbox entry it is overwritten with the
+//! cluster's state. With one, the site wrote it: values that are neither its old shadow's nor the cluster's are
+//! written beside the cluster's, naming none of them, so that nothing is lost; counters are left as they are. In a
+//! database that went back, entries from before that was noticed are old, and count as none.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crdt::row::ColumnName;
-use crdt::row_view::{ViewCell, ViewSum};
+use crdt::row::{ColumnName, RowDelta};
+use crdt::row_view::{ViewCell, ViewSum, Write};
 use crdt::{Hlc, RowView, Value};
 
 use super::write::differences;
@@ -28,6 +33,8 @@ const SCAN_ROWS: usize = 200;
 pub(super) struct Recovery {
     /// When it was noticed.
     since: Now,
+    /// Shadow and database are known to speak of different moments.
+    has_evidence: bool,
     /// The database went back behind what this node remembers.
     database_went_back: bool,
     next_look_mono_ms: u64,
@@ -41,6 +48,7 @@ impl Recovery {
     pub(super) fn new(now: Now) -> Self {
         Self {
             since: now,
+            has_evidence: false,
             database_went_back: false,
             next_look_mono_ms: now.mono_ms,
             caught_up: false,
@@ -53,8 +61,10 @@ impl Recovery {
         self.next_look_mono_ms
     }
 
-    pub(super) fn set_database_went_back(&mut self) {
-        self.database_went_back = true;
+    /// Shadow and database speak of different moments, or the database went back as well.
+    pub(super) fn set_evidence(&mut self, database_went_back: bool) {
+        self.has_evidence = true;
+        self.database_went_back |= database_went_back;
     }
 }
 
@@ -73,30 +83,36 @@ impl Recheck {
 }
 
 impl Node {
-    /// Whether shadows and database are in doubt, and whether the database went back.
-    pub(crate) fn host_doubt(&self) -> (bool, bool) {
-        let host = self.host.as_ref();
-        let recovery = host.and_then(|host| host.recovery.as_ref());
-        let rechecks = host.is_some_and(|host| host.recheck.is_some() || !host.foreign.is_empty());
-        (recovery.is_some() || rechecks, recovery.is_some_and(|recovery| recovery.database_went_back))
+    /// What is in doubt of the database, as bits: listening or recovering, the database went back, evidence.
+    pub(crate) fn host_doubt(&self) -> u8 {
+        let Some(host) = &self.host else { return 0 };
+        let rechecks = host.recheck.is_some() || !host.foreign.is_empty();
+        let Some(recovery) = &host.recovery else { return u8::from(rechecks) | u8::from(rechecks) << 2 };
+        1 | u8::from(recovery.database_went_back) << 1 | u8::from(recovery.has_evidence || rechecks) << 2
     }
 
-    /// The last life of this node noticed that the database went back, and had not mended it.
-    pub(crate) fn database_went_back(&mut self) {
-        if let Some(recovery) = self.host.as_mut().and_then(|host| host.recovery.as_mut()) {
-            recovery.set_database_went_back();
+    /// A peer knows more of our replicas than our log does: what this node did since its store's moment, it forgot.
+    pub(crate) fn history_is_lost(&mut self, now: Now) {
+        if let Some(host) = &mut self.host {
+            host.recovery.get_or_insert_with(|| Recovery::new(now)).set_evidence(false);
         }
     }
 
-    /// Waits until the state has what the members can give, then looks at every row once.
+    /// Listens, or waits until the state has what the members can give; then looks at every row once.
     pub(super) fn work_recovery(&mut self, now: Now) {
         let wait_ms = self.setup.intervals.recovery_wait_ms;
         let retry_ms = self.setup.intervals.retry_ms;
-        let caught_up = self.is_caught_up();
+        let (is_heard, is_caught_up) = (self.has_heard_everybody(), self.is_caught_up());
         let Some(host) = &mut self.host else { return };
         let Some(recovery) = &mut host.recovery else { return };
         let waited = now.mono_ms >= recovery.since.mono_ms + wait_ms;
-        recovery.caught_up |= caught_up || waited;
+        if !recovery.has_evidence && (is_heard || waited) {
+            // Everything that the database shows and this node does not know is what the site wrote.
+            host.recovery = None;
+            host.notified = true;
+            return self.shown_follows();
+        }
+        recovery.caught_up |= recovery.has_evidence && (is_caught_up || waited);
         if !recovery.caught_up {
             recovery.next_look_mono_ms = now.mono_ms + retry_ms.min(wait_ms);
             return;
@@ -183,46 +199,47 @@ impl Node {
         self.check_row(row);
     }
 
-    /// Makes the shadow of a row with an entry say what the cluster has already: the entry may belong to a
-    /// batch that only this node forgot. A sum that is neither the old nor the cluster's cannot be told apart
-    /// from such a batch, and is reported. False when nothing is left to drain.
-    pub(super) fn recover_shadow(&mut self, row: &RowId, image: Option<&RowImage>) -> bool {
+    /// A row that the site wrote, in a database of another moment: what is new in it is written beside what the
+    /// cluster has, and the row is reported.
+    pub(super) fn recover_written(
+        &mut self,
+        row: &RowId,
+        time: Hlc,
+        image: Option<&RowImage>,
+        mut push: impl FnMut(Hlc, RowDelta),
+    ) {
         let view = self.repaired_view(row);
-        let Some(host) = &self.host else { return false };
-        let mut base = host.shadow.get(row).cloned().unwrap_or_default();
         let fits = match image {
             Some(image) => view.exists() && differences(&view, image).next().is_none(),
             None => !view.exists(),
         };
         if fits {
             self.set_shadow(row, view);
-            self.check_row(row);
-            return false;
+            return self.check_row(row);
         }
-        let Some(image) = image.filter(|_| base.exists() && view.exists()) else { return true };
-        let mut unknown = false;
-        for (column, value) in image {
-            match (view.cells.get(column), view.sums.get(column), value) {
-                (Some(cell), _, value) if cell.value == *value => {
-                    base.cells.insert(column.clone(), cell.clone());
-                }
-                (_, Some(sum), Value::Integer(number)) if sum.amount == number.get() => {
-                    base.sums.insert(column.clone(), sum.clone());
-                }
-                (_, Some(_), Value::Integer(number)) => {
-                    let known = base.sums.entry(column.clone()).or_default();
-                    unknown |= known.amount != number.get();
-                    known.amount = number.get();
-                }
-                _ => {}
-            }
+        let shadow = self.host.as_ref().and_then(|host| host.shadow.get(row)).cloned().unwrap_or_default();
+        self.report(Report::Rescued { row: row.clone(), image: image.cloned() });
+        if let Some(host) = &mut self.host {
+            host.foreign.insert(row.clone(), image.cloned());
         }
-        if unknown {
-            self.report(Report::Rescued { row: row.clone(), image: Some(image.clone()) });
-        }
-        self.set_shadow(row, base);
         self.check_row(row);
-        true
+        let Some(image) = image else { return };
+        let columns = self.columns(row, image);
+        if !view.exists() && !shadow.exists() {
+            return push(time, RowView::default().insert(columns));
+        }
+        let is_known = |name: &ColumnName, value: &Value| {
+            let shows = |view: &RowView| view.cells.get(name).map_or(Value::Null, |cell| cell.value.clone()) == *value;
+            shows(&view) || shows(&shadow)
+        };
+        let fresh = columns.into_iter().filter(|(name, write)| match write {
+            Write::Set(value) => !is_known(name, value),
+            Write::Count(_) => false,
+        });
+        // A row that the cluster deleted keeps what is written to it in its journal.
+        let lives = if view.exists() { view.lives.clone() } else { shadow.lives.clone() };
+        let base = RowView { lives, ..RowView::default() };
+        base.update(self.replica(), time, fresh).into_iter().for_each(|(stamp, delta)| push(stamp, delta));
     }
 
     /// A view for what a restore left in a row: its values, without dots, because nobody is known to have

@@ -11,7 +11,7 @@ use crdt::value::Integer;
 use crdt::{BatchId, Key, Object, RowView, Value};
 
 use super::recover::Recovery;
-use super::{Host, Phase, RowId, RowImage, RowWrite, SqlError, SqlRequest, SqlResponse, Step, Work};
+use super::{Host, Phase, Trust, RowId, RowImage, RowWrite, SqlError, SqlRequest, SqlResponse, Step, Work};
 use crate::effect::{Effect, Report};
 use crate::node::{Node, Then};
 use crate::record::{Meta, RecordKey};
@@ -226,9 +226,7 @@ impl Node {
             host.cursor = cursor;
             host.drained.clear();
             let recovery = host.recovery.get_or_insert_with(|| Recovery::new(now));
-            if found_older {
-                recovery.set_database_went_back();
-            }
+            recovery.set_evidence(found_older);
             self.report(Report::DatabaseRestored { found: cursor, known });
             self.put_step();
         }
@@ -359,11 +357,12 @@ impl Node {
         shadows: &BTreeMap<Vec<u8>, Vec<u8>>,
         drained: &BTreeMap<BatchId, Vec<u8>>,
         step: Option<&Vec<u8>>,
-        trusted: bool,
+        trust: Trust,
+        database_went_back: bool,
     ) {
         let intervals = self.setup.intervals.clone();
         let Some(host) = &mut self.host else { return };
-        let mut intact = trusted;
+        let mut intact = true;
         for (row, view) in shadows {
             match (RowId::from_bytes(row), RowView::from_bytes(view)) {
                 (Ok(row), Ok(view)) => drop(host.shadow.insert(row, view)),
@@ -382,8 +381,11 @@ impl Node {
         }
         host.poll_at_mono_ms = now.mono_ms;
         host.scan_at_mono_ms = now.mono_ms + intervals.scan_ms;
-        if !intact {
-            host.recovery = Some(Recovery::new(now));
+        if trust != Trust::Whole || !intact {
+            let recovery = host.recovery.insert(Recovery::new(now));
+            if trust == Trust::None || !intact {
+                recovery.set_evidence(database_went_back);
+            }
         }
         let rows: Vec<RowId> = {
             let states = crate::node::rows(&self.keyspace).filter_map(|key: Key| RowId::from_key(&key));

@@ -14,6 +14,7 @@ use crdt::{
 };
 
 use super::{Node, Then};
+use crate::log::{ChainHash, UNKNOWN_HASH};
 use crate::message::write_vector;
 use crate::record::{Meta, RecordKey};
 use crate::time::Now;
@@ -276,7 +277,7 @@ impl Node {
         let mac = self.signer.sign(&signed);
         let bytes = seal(signed, mac);
         let hash = self.log.append(batch.header.clone(), bytes.clone(), now.mono_ms);
-        self.put_batch(id, &hash, &bytes);
+        self.put_batch(id, hash, &bytes);
         // The bug under test: a part that follows another is known here under the dot of that one.
         let shared = active(Mutant::PartsShareDot)
             && self.log.get(BatchId { seq: id.seq - 1, ..id }).is_some_and(|last| last.header.more);
@@ -306,8 +307,8 @@ impl Node {
         context
     }
 
-    pub(super) fn put_batch(&mut self, batch: BatchId, hash: &[u8; 16], bytes: &[u8]) {
-        self.put(RecordKey::Batch(batch), Some([&hash[..], bytes].concat()));
+    pub(super) fn put_batch(&mut self, batch: BatchId, hash: Option<ChainHash>, bytes: &[u8]) {
+        self.put(RecordKey::Batch(batch), Some([&hash.unwrap_or(UNKNOWN_HASH)[..], bytes].concat()));
     }
 }
 

@@ -30,15 +30,19 @@ impl Node {
                 pull.forget(replica);
             }
         }
-        let elsewhere = self.links.values().any(|link| {
-            let above = link.below_floor.get(&replica).is_none_or(|floor| own >= *floor);
-            link.ready && above && link.heads.get(&replica).is_some_and(|head| *head > own)
-        });
-        if own < floor && !elsewhere {
-            self.rebuild |= self.restored && !active(Mutant::RestoredJoins);
+        if own < floor && self.is_cut_everywhere(replica) {
             self.ask_snapshot(now, from);
         }
     }
+
+    /// True when neighbours have more of a stream, and each of them has cut what comes next here.
+    fn is_cut_everywhere(&self, replica: ReplicaId) -> bool {
+        let own = self.log.head(replica);
+        let more = |link: &&super::Link| link.ready && link.heads.get(&replica).is_some_and(|head| *head > own);
+        let mut more = self.links.values().filter(more).peekable();
+        more.peek().is_some() && more.all(|link| link.below_floor.get(&replica).is_some_and(|floor| own < *floor))
+    }
+
 
     fn ask_snapshot(&mut self, now: Now, peer: &str) {
         if self.install.is_some() || self.install_asked.is_some() {
@@ -65,6 +69,13 @@ impl Node {
             if !self.applied.dominates(&at_least) {
                 continue;
             }
+            // Asked twice: the cut that is being given serves both.
+            let serves = |donor: &&Donor| !donor.is_finished() && donor.manifest.cut.dominates(&at_least);
+            if let Some(donor) = self.donors.get(&peer).filter(serves) {
+                let manifest = donor.manifest.clone();
+                self.send(&peer, &Message::Manifest(manifest));
+                continue;
+            }
             self.snapshots_given += 1;
             // The id tells this donor's life apart from an earlier one: its replica id is part of it.
             let id = (self.replica().0 as u64).wrapping_add(self.snapshots_given << 32 | self.applied.len() as u64);
@@ -80,8 +91,17 @@ impl Node {
     pub(super) fn give_chunk(&mut self, to: &str, id: u64, place: u32) {
         let bytes_max = self.setup.limits.chunk_bytes_max;
         let donor = self.donors.get_mut(to).filter(|donor| donor.manifest.id == id);
-        let chunk = donor.and_then(|donor| donor.chunk(place, &self.keyspace, bytes_max));
-        let message = chunk.map_or(Message::SnapshotGone(id), Message::Chunk);
+        if donor.as_ref().is_some_and(|donor| 0 < place && place + 1 < donor.next_place()) {
+            // Late: the answer has been taken already.
+            return;
+        }
+        let message = match donor.and_then(|donor| donor.chunk(place, &self.keyspace, bytes_max)) {
+            Some(chunk) => Message::Chunk(chunk),
+            None => {
+                self.donors.retain(|peer, donor| peer != to || donor.manifest.id != id);
+                Message::SnapshotGone(id)
+            }
+        };
         self.send(to, &message);
     }
 
@@ -123,11 +143,15 @@ impl Node {
         if !expected || install.complete {
             return;
         }
+        if content_hash(&chunk.content) != chunk.hash {
+            return self.report(Report::Malformed { from: from.to_owned() });
+        }
         // Read to the end here: what does not read once it is staged counts as damage of our own disk.
         let content = ChunkContent::from_bytes(&chunk.content);
-        let reads = content.and_then(|content| content.read_objects(&install.manifest.cut)).is_ok();
-        if content_hash(&chunk.content) != chunk.hash || !reads {
-            return self.report(Report::Malformed { from: from.to_owned() });
+        if content.and_then(|content| content.read_objects(&install.manifest.cut)).is_err() {
+            // The donor made it so, and would make it so again.
+            self.report(Report::Malformed { from: from.to_owned() });
+            return self.drop_install();
         }
         install.staged += 1;
         install.complete = chunk.last;
@@ -184,7 +208,8 @@ impl Node {
             return self.drop_install();
         };
         let (theirs, replace, staged) = (install.manifest.cut.clone(), install.replace, install.staged);
-        for key in content.keys_in_range(&self.keyspace) {
+        let incoming = content.objects.iter().filter_map(|(key, _)| Key::from_bytes(key).ok());
+        for key in content.keys_in_range(&self.keyspace).into_iter().chain(incoming) {
             self.keep_preimage(&key);
         }
         let Ok(touched) = join_chunk(&mut self.keyspace, &content, &self.applied, &theirs, replace) else {
@@ -220,7 +245,6 @@ impl Node {
         if install.replace {
             self.applied = cut.clone();
             self.rebuild = false;
-            self.restored = false;
         } else {
             self.applied.join(&cut);
         }
@@ -299,14 +323,18 @@ impl Node {
                 if reachable { self.want_chunk(now) } else { self.drop_install() }
             }
             Some(_) => {}
-            None if self.rebuild => {
+            None => {
+                let cut = self.links.values().flat_map(|link| link.below_floor.keys());
+                let is_behind = cut.copied().collect::<BTreeSet<_>>().into_iter().any(|stream| self.is_cut_everywhere(stream));
+                if !self.rebuild && !is_behind {
+                    return;
+                }
                 let last = late.map(|asked| asked.peer);
                 match self.next_donor(last.as_deref()) {
                     Some(peer) => self.ask_snapshot(now, &peer),
                     None => self.asked(now, ""),
                 }
             }
-            None => {}
         }
     }
 

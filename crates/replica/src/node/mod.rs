@@ -135,6 +135,8 @@ pub(crate) struct Link {
     pub(crate) told: Option<VersionVector>,
     pub(crate) clock: clock::PeerClock,
     pub(crate) digests_heard: u64,
+    /// A hello is answered with a hello from this moment on, so that two nodes do not greet each other for ever.
+    pub(crate) hello_at_mono_ms: u64,
 }
 
 /// One node.
@@ -170,9 +172,6 @@ pub struct Node {
     snapshots_given: u64,
     install: Option<Install>,
     install_asked: Option<install::Asked>,
-    /// Continuity was not proven at the last start: what this node told of itself may be more than it has. If
-    /// it needs a snapshot, that replaces its state, because others may have collected what it lost.
-    restored: bool,
     doubt_on_disk: u8,
     /// The state is damaged: it is fetched from peers as a whole.
     rebuild: bool,
@@ -340,8 +339,7 @@ impl Node {
 
     /// What is in doubt, as one byte on disk.
     fn doubt(&self) -> u8 {
-        let (recovering, went_back) = self.host_doubt();
-        u8::from(self.rebuild) | u8::from(self.restored) << 1 | u8::from(recovering) << 2 | u8::from(went_back) << 3
+        u8::from(self.rebuild) | self.host_doubt() << 1
     }
 
     fn flush(&mut self) {

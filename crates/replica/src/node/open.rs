@@ -12,8 +12,8 @@ use crdt::{BatchId, Hlc, Key, Keyspace, Object, ReplicaId, VersionVector};
 use super::{Continuity, FullMesh, Hold, Node, Setup, Start, clock, collect};
 use crate::effect::{MintReason, Report};
 use crate::epoch::{Epoch, SignedEpoch};
-use crate::host::Host;
-use crate::log::{ChainHash, Log};
+use crate::host::{Host, Trust};
+use crate::log::{ChainHash, Log, UNKNOWN_HASH};
 use crate::matrix::Matrix;
 use crate::message::{read_array, read_replica, read_replicas, read_row, read_vector, write_replicas};
 use crate::record::{Found, Gate, Meta, RecordKey};
@@ -116,7 +116,6 @@ impl Node {
             snapshots_given: 0,
             install: None,
             install_asked: None,
-            restored: false,
             doubt_on_disk: 0,
             rebuild: false,
             host,
@@ -140,7 +139,9 @@ impl Node {
                     loading.shadow_lost = true
                 }
                 RecordKey::Object(_) | RecordKey::Remains(_) => loading.rebuild = true,
-                RecordKey::Meta(Meta::Applied | Meta::Floors | Meta::Identity) => loading.rebuild = true,
+                RecordKey::Meta(Meta::Applied | Meta::Floors | Meta::Identity) => {
+                    (loading.rebuild, loading.shadow_lost) = (true, true);
+                }
                 _ => {}
             }
             return self.put(key, None);
@@ -242,14 +243,16 @@ impl Node {
         } else if !proven {
             self.mint(MintReason::ContinuityNotProven);
         }
-        self.restored = !proven || doubt & 2 != 0;
         let fresh = loading.metas.is_empty();
-        let intact = !loading.shadow_lost && !self.rebuild && doubt & 4 == 0;
-        let trusted = fresh || (start.continuity == Continuity::Proven && intact);
-        self.open_host(start.now, &loading.shadows, &loading.drained, loading.metas.get(&Meta::Step), trusted);
-        if doubt & 8 != 0 {
-            self.database_went_back();
-        }
+        let trust = if loading.shadow_lost || doubt & 8 != 0 {
+            Trust::None
+        } else if !fresh && (start.continuity == Continuity::NotProven || doubt & 2 != 0) {
+            Trust::Unproven
+        } else {
+            Trust::Whole
+        };
+        let (shadows, step) = (&loading.shadows, loading.metas.get(&Meta::Step));
+        self.open_host(start.now, shadows, &loading.drained, step, trust, doubt & 4 != 0);
         if self.install.as_ref().is_some_and(|install| install.joined.is_some()) {
             self.load_next_chunk();
         } else if self.install.as_ref().is_some_and(|install| install.complete) {
@@ -298,7 +301,7 @@ impl Node {
             let expected = self.log.head(id.replica) + 1;
             match parsed {
                 Some((hash, bytes, header)) if id.seq == expected => {
-                    let hash = hash.try_into().expect("sixteen bytes were split off");
+                    let hash = hash.try_into().ok().filter(|hash| *hash != UNKNOWN_HASH);
                     self.log.restore(header, bytes.to_vec(), hash, start.now.mono_ms);
                     self.log.mark_durable(id.replica, id.seq);
                 }

@@ -5,7 +5,7 @@ use crdt::change::Envelope;
 use crdt::error::DecodeError;
 
 use super::{Hold, Node, Then};
-use crate::effect::{Effect, MintReason, Report};
+use crate::effect::{Effect, Report};
 use crate::epoch::{Epoch, SignedEpoch};
 use crate::message::{Hello, Message};
 use crate::record::RecordKey;
@@ -70,13 +70,12 @@ impl Node {
         }
         self.refused.remove(from);
         let link = self.links.entry(from.to_owned()).or_default();
-        let first = !link.ready;
         link.up = true;
         link.ready = true;
         link.digest_at_mono_ms = now.mono_ms;
-        if first {
-            // The peer may have heard nothing of us yet: its link came up later than ours.
-            self.send_hello(from);
+        if now.mono_ms >= link.hello_at_mono_ms {
+            // The peer may have heard nothing of us: its link came up later than ours, or our hello was lost.
+            self.send_hello(now, from);
         }
         self.send_digest(now, from);
     }
@@ -141,8 +140,8 @@ impl Node {
             return;
         }
         let head = self.log.head(id.replica);
-        if id.replica == self.replica() && id.seq > head {
-            self.mint(MintReason::PeerKnowsMore);
+        if self.replicas.contains(&id.replica) && id.seq > head {
+            self.forgot(now, id.replica);
         }
         if id.seq <= head {
             return self.compare(from, id, &bytes);
@@ -172,7 +171,7 @@ impl Node {
         let (header, id) = (envelope.header.clone(), envelope.header.id);
         let decodes = envelope.to_batch().is_ok();
         let hash = self.log.append(header, bytes.clone(), now.mono_ms);
-        self.put_batch(id, &hash, &bytes);
+        self.put_batch(id, hash, &bytes);
         self.after_durable(Then::Received { batch: id, from: from.to_owned() });
         if !decodes {
             // A member made it and its MAC fits, so it is kept and forwarded; its stream waits for a person.

@@ -12,6 +12,7 @@ use crdt::{BatchId, Fingerprint, Key, Keyspace, Kind, ReplicaId, VersionVector};
 
 use super::{Link, Node};
 use crate::effect::{MintReason, Report};
+use crate::log::{ChainHash, UNKNOWN_HASH};
 use crate::matrix::MatrixRow;
 use crate::message::{Digest, Hello, Message, Pull};
 use crate::record::RecordKey;
@@ -39,13 +40,16 @@ impl Node {
         let link = self.links.entry(peer.to_owned()).or_default();
         *link = Link { up, digest_interval_ms: first_interval_ms, digest_at_mono_ms: now.mono_ms, ..Link::default() };
         if up {
-            self.send_hello(peer);
+            self.send_hello(now, peer);
         } else {
             self.install_lost(now, peer);
         }
     }
 
-    pub(super) fn send_hello(&mut self, peer: &str) {
+    pub(super) fn send_hello(&mut self, now: Now, peer: &str) {
+        if let Some(link) = self.links.get_mut(peer) {
+            link.hello_at_mono_ms = now.mono_ms + self.setup.intervals.retry_ms / 2;
+        }
         let hello =
             Hello { cluster: self.setup.cluster, replicas: self.replicas.clone(), versions: self.setup.versions };
         self.send(peer, &Message::Hello(hello));
@@ -61,9 +65,9 @@ impl Node {
     }
 
     pub(super) fn send_digest(&mut self, now: Now, peer: &str) {
-        let heads = self.log.streams().filter_map(|(replica, stream)| {
+        let heads = self.log.streams().map(|(replica, stream)| {
             let seq = stream.durable();
-            Some((replica, seq, stream.hash_at(seq)?))
+            (replica, seq, stream.hash_at(seq).unwrap_or(UNKNOWN_HASH))
         });
         let settled = self.is_settled().then(|| (self.applied.clone(), self.keyspace.fingerprint()));
         let digest = Digest { row: self.own_row(), heads: heads.collect(), settled, times: self.times_for(peer, now) };
@@ -87,7 +91,7 @@ impl Node {
                 self.send_digest(now, &peer);
             } else {
                 // A hello may have been lost.
-                self.send_hello(&peer);
+                self.send_hello(now, &peer);
                 if let Some(link) = self.links.get_mut(&peer) {
                     link.digest_at_mono_ms = now.mono_ms + self.setup.intervals.retry_ms;
                 }
@@ -119,12 +123,11 @@ impl Node {
             self.give_epochs(from, row.epoch + 1);
         }
         for (replica, seq, hash) in &heads {
-            let ours = self.log.stream(*replica).and_then(|stream| stream.hash_at(*seq));
-            if ours.is_some_and(|ours| ours != *hash) {
-                self.forked(from, BatchId { replica: *replica, seq: *seq });
+            if *hash != UNKNOWN_HASH {
+                self.compare_hash(from, BatchId { replica: *replica, seq: *seq }, *hash);
             }
-            if *replica == self.replica() && *seq > self.log.head(*replica) {
-                self.mint(MintReason::PeerKnowsMore);
+            if self.replicas.contains(replica) && *seq > self.log.head(*replica) {
+                self.forgot(now, *replica);
             }
         }
         if let Some(link) = self.links.get_mut(from) {
@@ -148,6 +151,40 @@ impl Node {
         {
             self.send(from, &Message::WantAudit(applied));
         }
+    }
+
+    /// Same dot, same hash: or somebody wrote two batches under one dot. Where damage made ours unknown, the peer's is
+    /// taken over.
+    fn compare_hash(&mut self, from: &str, batch: BatchId, hash: ChainHash) {
+        if self.log.learn_hash(batch.replica, batch.seq, hash) {
+            return self.put_hashes(batch.replica, batch.seq);
+        }
+        let ours = self.log.stream(batch.replica).and_then(|stream| stream.hash_at(batch.seq));
+        if ours.is_some_and(|ours| ours != hash) {
+            self.forked(from, batch);
+        }
+    }
+
+    /// Writes down the hashes of a stream from `seq` on.
+    fn put_hashes(&mut self, replica: ReplicaId, seq: u64) {
+        let Some(stream) = self.log.stream(replica) else { return };
+        let behind = (seq..=stream.head()).filter_map(|seq| {
+            let logged = stream.get(seq)?;
+            Some((BatchId { replica, seq }, logged.hash, logged.bytes.clone()))
+        });
+        let behind: Vec<_> = behind.collect();
+        for (batch, hash, bytes) in behind {
+            self.put_batch(batch, hash, &bytes);
+        }
+        self.put_floors();
+    }
+
+    /// A peer has batches of ours that our log does not have.
+    pub(super) fn forgot(&mut self, now: Now, replica: ReplicaId) {
+        if replica == self.replica() {
+            self.mint(MintReason::PeerKnowsMore);
+        }
+        self.history_is_lost(now);
     }
 
     /// Pushes a batch to those neighbours that the topology chooses and that have the one before it.
@@ -265,9 +302,14 @@ impl Node {
 
     /// True when everything that the reachable members have told is part of the state.
     pub(crate) fn is_caught_up(&self) -> bool {
-        let mut links = self.links.values().filter(|link| link.up).peekable();
         let has = |link: &Link| link.heads.iter().all(|(replica, head)| self.applied.seq(*replica) >= *head);
-        links.peek().is_some() && links.all(|link| link.digests_heard > 0 && has(link))
+        self.has_heard_everybody() && self.links.values().filter(|link| link.up).all(has)
+    }
+
+    /// True when every member that can be reached has told what it has.
+    pub(crate) fn has_heard_everybody(&self) -> bool {
+        let mut links = self.links.values().filter(|link| link.up).peekable();
+        links.peek().is_some() && links.all(|link| link.digests_heard > 0)
     }
 
     pub(super) fn give_audit(&mut self, to: &str, vector: &VersionVector) {

@@ -71,8 +71,7 @@ impl Checker for Acknowledged {
 fn check_batches(world: &dyn WorldRead, node: NodeIndex, state: &dyn NodeRead) -> Verdict {
     let history = world.history();
     for door in history.doors().iter().filter(|door| door.acknowledged && !door.void) {
-        let lost = history.batch(door.batch).is_some_and(|batch| batch.lost && batch.holders == 0);
-        if !lost && !state.applied().contains(door.batch) {
+        if !history.is_gone(door.batch) && !state.applied().contains(door.batch) {
             let what = format!("acknowledged on node {} at {} us, and not applied here", door.node, door.time_us);
             return refuse(2, Some(node), door.batch, what);
         }

@@ -12,6 +12,7 @@ use replica::host::{RowId, RowImage};
 use super::{Checker, LeafView, NodeRead, Verdict, WorldRead, refuse, show_leaf, show_row};
 use crate::history::NodeIndex;
 use crate::oracle::Oracle;
+use crate::oracle::names::base;
 
 /// See the module's documentation.
 #[derive(Default)]
@@ -57,8 +58,9 @@ fn check_quiet(world: &dyn WorldRead, node: NodeIndex) -> Verdict {
     if !state.is_settled() || state.is_installing() {
         return refuse(10, Some(node), "process", "it does not come to rest".to_owned());
     }
-    let all = state.applied() == state.received() && state.applied() == state.shown();
-    if !all && world.database(node).is_some() {
+    // What is held until a person acts was received and waits.
+    let all = state.figures().held > 0 || state.applied() == state.received();
+    if !all || (state.applied() != state.shown() && world.database(node).is_some()) {
         return refuse(
             10,
             Some(node),
@@ -97,6 +99,11 @@ fn check_row(world: &dyn WorldRead, nodes: &[(NodeIndex, &dyn NodeRead)], row: &
                 return refuse(10, Some(*node), show_row(row), what);
             }
         }
+        // Names are repaired only where there is a database to repair them for.
+        let plain = |image: RowImage| -> RowImage {
+            image.into_iter().map(|(column, value)| (column.clone(), base(world.schema(), row, &column, &value))).collect()
+        };
+        let shown = shown.map(plain);
         let (first, expected) = view.get_or_insert_with(|| (*node, shown.clone()));
         if shown != *expected {
             let what = format!("the state shows {shown:?}, that of node {first} shows {expected:?}");

@@ -65,6 +65,13 @@ impl History {
         self.batches.get(batch)
     }
 
+    /// True when what the batch says may be gone for ever: the disk that lost it was the only one that had it, or its
+    /// replica was sealed below it.
+    pub fn is_gone(&self, batch: BatchId) -> bool {
+        let sealed_out = self.seals.get(&batch.replica).is_some_and(|seal| batch.seq > *seal);
+        sealed_out || self.batch(batch).is_some_and(|log| log.lost && log.holders == 0)
+    }
+
     /// All batches that were written or seen.
     pub fn batches(&self) -> impl Iterator<Item = (BatchId, &BatchLog)> {
         self.batches.iter()

@@ -196,8 +196,7 @@ impl ValueLedger {
     fn is_write_excused(&self, history: &History, writer: &Writer) -> bool {
         match writer.source {
             Source::Door(number) => history.doors().get(number).is_none_or(|door| {
-                let gone = history.batch(door.batch).is_some_and(|batch| batch.lost && batch.holders == 0);
-                door.void || gone || !door.acknowledged
+                door.void || history.is_gone(door.batch) || !door.acknowledged
             }),
             Source::Sql(commit) => {
                 let own = |batch: &&BatchId| history.owner(batch.replica) == Some(writer.node);
@@ -206,7 +205,7 @@ impl ValueLedger {
                 if own.peek().is_none() {
                     return history.commits()[commit].dropped;
                 }
-                own.all(|batch| history.batch(*batch).is_some_and(|log| log.lost && log.holders == 0))
+                own.all(|batch| history.is_gone(*batch))
             }
         }
     }

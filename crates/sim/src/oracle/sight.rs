@@ -28,8 +28,7 @@ pub fn batches_of(history: &History, commit: CommitId) -> impl Iterator<Item = B
 /// engine was finding out what the database shows.
 pub fn is_excused(history: &History, commit: CommitId) -> bool {
     let done = &history.commits()[commit];
-    let lost = |batch: BatchId| history.batch(batch).is_some_and(|log| log.lost && log.holders == 0);
-    if done.dropped || batches_of(history, commit).any(lost) {
+    if done.dropped || batches_of(history, commit).any(|batch| history.is_gone(batch)) {
         return true;
     }
     let written = batches_of(history, commit).filter_map(|batch| history.batch(batch)).map(|log| log.order).min();

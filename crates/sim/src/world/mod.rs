@@ -249,6 +249,11 @@ impl World {
             version_min: 0,
         };
         self.epochs.push(sign_epoch(&epoch));
+        for gone in (0..self.machines.len()).filter(|index| !members.contains(index)) {
+            if self.history.epochs().values().any(|epoch| epoch.contains(&gone)) {
+                self.history.evicted(gone, seals.iter().copied());
+            }
+        }
         self.history.epoch(number, members.iter().copied());
         for index in 0..self.machines.len() {
             self.machines[index].is_outside = !members.contains(&index);

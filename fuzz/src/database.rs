@@ -10,7 +10,7 @@ use replica::host::{
 
 /// The tables: one with a counter and a unique name, one with natural keys.
 pub fn schema() -> Schema {
-    let posts = Table { counters: BTreeSet::from([b"views"[..].into()]), unique: Some(b"slug"[..].into()) };
+    let posts = Table { counters: BTreeSet::from([b"views"[..].into()]), unique: Some(b"slug"[..].into()), rank: 0 };
     Schema { tables: BTreeMap::from([("posts".into(), posts), ("options".into(), Table::default())]) }
 }
 

@@ -80,6 +80,9 @@ pub struct Intervals {
     pub skew_delay_ms: u64,
     /// Clock offset above which an origin is fenced until an operator acts.
     pub skew_fence_ms: u64,
+    /// A node that starts again writes nothing until it has heard what each reachable member knows of it, or for this
+    /// long: a store that went back unnoticed would use sequence numbers twice.
+    pub listen_ms: u64,
     /// A restored node waits this long for members to be heard before it looks at its database.
     pub recovery_wait_ms: u64,
 }
@@ -99,6 +102,7 @@ impl Default for Intervals {
             skew_bound_ms: 5_000,
             skew_delay_ms: 60_000,
             skew_fence_ms: 24 * 3_600_000,
+            listen_ms: 1_000,
             recovery_wait_ms: 30_000,
         }
     }

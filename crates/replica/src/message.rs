@@ -43,7 +43,7 @@ pub struct Times {
 pub struct Digest {
     /// Its row of the matrix clock.
     pub row: MatrixRow,
-    /// Per replica in its log the chain hash at the head.
+    /// Per replica in its log the chain hash at the head; zeros where damage made it unknown.
     pub heads: Vec<(ReplicaId, u64, ChainHash)>,
     /// Vector and digest of its state, when nothing is under way there.
     pub settled: Option<(VersionVector, Fingerprint)>,
@@ -119,8 +119,9 @@ pub enum Message {
     WantAudit(VersionVector),
     /// Shard digests of a state with this vector.
     Audit(VersionVector, Vec<Fingerprint>),
-    /// The sender's node id belongs to somebody else as well, or it uses a replica id that was replaced.
-    Refused,
+    /// The sender's node id belongs to somebody else as well, or it does not know all replica
+    /// ids that the node of its name has used. These are they.
+    Refused(Vec<ReplicaId>),
 }
 
 impl Message {
@@ -242,7 +243,10 @@ impl Message {
                 writer.varint(shards.len() as u64);
                 shards.iter().for_each(|shard| writer.raw(&shard.0.to_be_bytes()));
             }
-            Self::Refused => writer.byte(14),
+            Self::Refused(known) => {
+                writer.byte(14);
+                write_replicas(writer, known);
+            }
         }
     }
 
@@ -290,7 +294,7 @@ impl Message {
                 let read = |reader: &mut Reader<'_>| Ok(Fingerprint(u128::from_be_bytes(read_array(reader)?)));
                 Self::Audit(vector, read_list(reader, "number of shards", 16, read)?)
             }
-            14 => Self::Refused,
+            14 => Self::Refused(read_replicas(reader)?),
             _ => return Err(DecodeError::Invalid { what: "kind of a message", at }),
         })
     }

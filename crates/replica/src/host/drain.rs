@@ -111,7 +111,12 @@ impl Node {
         });
         let dots: Vec<Dot> = dots.by_ref().collect();
         let mut views: BTreeMap<RowId, RowView> = BTreeMap::new();
+        let foreign = |row: &RowId| self.host.as_ref().is_some_and(|host| host.foreign.contains_key(row));
         for ((row, draft), dot) in rows.iter().zip(drafts).zip(dots) {
+            if foreign(row) {
+                // What is known of it is what the drain saw, not what is behind it.
+                continue;
+            }
             let Op::Row(delta) = &draft.op else { continue };
             let view = views.entry(row.clone()).or_insert_with(|| self.base(row));
             // An amount that leaves its range was refused by the state as well; the next scan sees the difference.
@@ -119,8 +124,8 @@ impl Node {
         }
         for (row, view) in views {
             self.set_shadow(&row, view);
-            self.row_is_dirty(&row);
         }
+        rows.iter().for_each(|row| self.row_is_dirty(row));
     }
 
     /// What the database showed of a row before the local write: its shadow, or what a restore left there.
@@ -161,6 +166,9 @@ impl Node {
             self.report(Report::OutOfBandWrite { row: row.clone() });
         }
         let base = self.base(row);
+        if let Some(foreign) = self.host.as_mut().and_then(|host| host.foreign.get_mut(row)) {
+            *foreign = image.cloned();
+        }
         match (base.exists(), image) {
             (false, None) => {}
             (true, None) => base.delete().into_iter().for_each(|delta| push(time, delta)),

@@ -17,7 +17,7 @@ mod schema;
 mod sql;
 mod write;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use crdt::{BatchId, RowView};
 
@@ -56,15 +56,17 @@ enum Work {
     Scanning { after: Option<RowId> },
 }
 
-/// How far what stands on disk of the machine can be trusted.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Trust {
-    /// It is of the moment in which the last process ended.
-    Whole,
-    /// It may be of an earlier moment: peers are listened to.
-    Unproven,
+/// What is not certain about what stands on disk of the machine.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Doubts {
+    /// Nothing stands there, and nothing ever did.
+    pub(crate) is_first_start: bool,
+    /// It may be of an earlier moment than the database.
+    pub(crate) is_unproven: bool,
     /// It is of another moment than the database, or damaged.
-    None,
+    pub(crate) is_damaged: bool,
+    /// The last process had found that the database went back.
+    pub(crate) database_went_back: bool,
 }
 
 /// A step that the database may or may not hold yet.
@@ -76,6 +78,10 @@ enum Step {
     Write(BTreeMap<RowId, RowView>),
 }
 
+/// When a dirty row is written: rows appear after those that they refer to, and vanish before them; beyond that, in
+/// the order in which they became dirty.
+type Turn = (u8, u64);
+
 /// The machine's memory.
 #[derive(Debug)]
 pub(crate) struct Host {
@@ -85,9 +91,12 @@ pub(crate) struct Host {
     /// Rows that show something that no shadow explains, after a restore.
     foreign: BTreeMap<RowId, Option<RowImage>>,
     names: Names,
-    dirty: BTreeSet<RowId>,
-    /// The order in which dirty rows are written: that of the batches.
-    order: VecDeque<RowId>,
+    /// Rows whose view differs from their shadow, with their turn.
+    dirty: BTreeMap<RowId, Turn>,
+    /// Dirty rows in the order in which they are written.
+    order: BTreeMap<Turn, RowId>,
+    /// Rows that ever became dirty.
+    turns: u64,
     /// Outbox entries whose changes stand in these batches already.
     drained: BTreeMap<BatchId, BTreeSet<u64>>,
     /// The last step that the database is known to hold.
@@ -121,8 +130,9 @@ impl Host {
             shadow: BTreeMap::new(),
             foreign: BTreeMap::new(),
             names: Names::default(),
-            dirty: BTreeSet::new(),
-            order: VecDeque::new(),
+            dirty: BTreeMap::new(),
+            order: BTreeMap::new(),
+            turns: 0,
             drained: BTreeMap::new(),
             cursor: 0,
             planned: None,
@@ -138,6 +148,26 @@ impl Host {
             failures: 0,
             retry_at_mono_ms: 0,
             max_id: 0,
+        }
+    }
+
+    /// Puts a row on the list of rows to be written: one that is to exist or one that is to go.
+    fn set_dirty(&mut self, row: &RowId, exists: bool) {
+        let rank = self.schema.rank(&row.table);
+        let class = if exists { rank } else { u8::MAX - rank };
+        if self.dirty.get(row).is_some_and(|(present, _)| *present == class) {
+            return;
+        }
+        self.set_clean(row);
+        self.turns += 1;
+        self.dirty.insert(row.clone(), (class, self.turns));
+        self.order.insert((class, self.turns), row.clone());
+    }
+
+    /// Takes a row off that list.
+    fn set_clean(&mut self, row: &RowId) {
+        if let Some(turn) = self.dirty.remove(row) {
+            self.order.remove(&turn);
         }
     }
 

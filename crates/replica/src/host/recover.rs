@@ -33,6 +33,8 @@ const SCAN_ROWS: usize = 200;
 pub(super) struct Recovery {
     /// When it was noticed.
     since: Now,
+    /// The store may be of an earlier moment than the database: members are waited for longer.
+    is_unproven: bool,
     /// Shadow and database are known to speak of different moments.
     has_evidence: bool,
     /// The database went back behind what this node remembers.
@@ -45,9 +47,10 @@ pub(super) struct Recovery {
 }
 
 impl Recovery {
-    pub(super) fn new(now: Now) -> Self {
+    pub(super) fn new(now: Now, is_unproven: bool) -> Self {
         Self {
             since: now,
+            is_unproven,
             has_evidence: false,
             database_went_back: false,
             next_look_mono_ms: now.mono_ms,
@@ -63,7 +66,7 @@ impl Recovery {
 
     /// Shadow and database speak of different moments, or the database went back as well.
     pub(super) fn set_evidence(&mut self, database_went_back: bool) {
-        self.has_evidence = true;
+        (self.has_evidence, self.is_unproven) = (true, true);
         self.database_went_back |= database_went_back;
     }
 }
@@ -88,23 +91,23 @@ impl Node {
         let Some(host) = &self.host else { return 0 };
         let rechecks = host.recheck.is_some() || !host.foreign.is_empty();
         let Some(recovery) = &host.recovery else { return u8::from(rechecks) | u8::from(rechecks) << 2 };
-        1 | u8::from(recovery.database_went_back) << 1 | u8::from(recovery.has_evidence || rechecks) << 2
+        u8::from(recovery.is_unproven) | u8::from(recovery.database_went_back) << 1 | u8::from(recovery.has_evidence || rechecks) << 2
     }
 
     /// A peer knows more of our replicas than our log does: what this node did since its store's moment, it forgot.
     pub(crate) fn history_is_lost(&mut self, now: Now) {
         if let Some(host) = &mut self.host {
-            host.recovery.get_or_insert_with(|| Recovery::new(now)).set_evidence(false);
+            host.recovery.get_or_insert_with(|| Recovery::new(now, true)).set_evidence(false);
         }
     }
 
     /// Listens, or waits until the state has what the members can give; then looks at every row once.
     pub(super) fn work_recovery(&mut self, now: Now) {
-        let wait_ms = self.setup.intervals.recovery_wait_ms;
-        let retry_ms = self.setup.intervals.retry_ms;
+        let intervals = self.setup.intervals.clone();
         let (is_heard, is_caught_up) = (self.has_heard_everybody(), self.is_caught_up());
         let Some(host) = &mut self.host else { return };
         let Some(recovery) = &mut host.recovery else { return };
+        let wait_ms = if recovery.is_unproven { intervals.recovery_wait_ms } else { intervals.listen_ms };
         let waited = now.mono_ms >= recovery.since.mono_ms + wait_ms;
         if !recovery.has_evidence && (is_heard || waited) {
             // Everything that the database shows and this node does not know is what the site wrote.
@@ -114,7 +117,7 @@ impl Node {
         }
         recovery.caught_up |= recovery.has_evidence && (is_caught_up || waited);
         if !recovery.caught_up {
-            recovery.next_look_mono_ms = now.mono_ms + retry_ms.min(wait_ms);
+            recovery.next_look_mono_ms = now.mono_ms + intervals.retry_ms.min(wait_ms);
             return;
         }
         let after = recovery.after.clone();
@@ -245,7 +248,12 @@ impl Node {
     /// A view for what a restore left in a row: its values, without dots, because nobody is known to have
     /// written them. What is written over it is concurrent to the cluster's values, and loses nothing.
     pub(super) fn view_of_image(&self, row: &RowId, image: &RowImage) -> RowView {
+        let shadow = self.host.as_ref().and_then(|host| host.shadow.get(row));
         let mut view = RowView { lives: self.repaired_view(row).lives, ..RowView::default() };
+        if view.lives.is_empty() {
+            // The cluster deleted it: what is written to it goes to the journal, and makes no new row.
+            view.lives = shadow.map_or_else(Vec::new, |shadow| shadow.lives.clone());
+        }
         let counts =
             |column: &ColumnName| self.host.as_ref().is_some_and(|host| host.schema.is_counter(&row.table, column));
         for (column, value) in image {

@@ -20,12 +20,20 @@ pub struct Table {
     /// A column whose values must be unique although the database has no unique index on it: slug, login.
     /// The table's keys are numeric ids.
     pub unique: Option<ColumnName>,
+    /// Rows refer to rows of tables with a lower rank: a comment (1) to its post (0). They are written after those, and
+    /// removed before. At most 127.
+    pub rank: u8,
 }
 
 impl Schema {
     /// True when the column of this table is a counter.
     pub fn is_counter(&self, table: &str, column: &[u8]) -> bool {
         self.tables.get(table).is_some_and(|table| table.counters.contains(column))
+    }
+
+    /// The table's place in the order of references; 0 for one that is not known.
+    pub(crate) fn rank(&self, table: &str) -> u8 {
+        self.tables.get(table).map_or(0, |table| table.rank.min(u8::MAX / 2))
     }
 
     /// The column of this table whose values are kept unique.

@@ -11,7 +11,7 @@ use crdt::value::Integer;
 use crdt::{BatchId, Key, Object, RowView, Value};
 
 use super::recover::Recovery;
-use super::{Host, Phase, Trust, RowId, RowImage, RowWrite, SqlError, SqlRequest, SqlResponse, Step, Work};
+use super::{Doubts, Host, Phase, RowId, RowImage, RowWrite, SqlError, SqlRequest, SqlResponse, Step, Work};
 use crate::effect::{Effect, Report};
 use crate::node::{Node, Then};
 use crate::record::{Meta, RecordKey};
@@ -164,10 +164,10 @@ impl Node {
         let Some(host) = &mut self.host else { return };
         let shown = host.shadow.get(row);
         let differs = shown.map_or(view.exists(), |shown| *shown != view) || host.foreign.contains_key(row);
-        if !differs {
-            host.dirty.remove(row);
-        } else if host.dirty.insert(row.clone()) {
-            host.order.push_back(row.clone());
+        if differs {
+            host.set_dirty(row, view.exists());
+        } else {
+            host.set_clean(row);
         }
     }
 
@@ -225,7 +225,7 @@ impl Node {
             host.planned = None;
             host.cursor = cursor;
             host.drained.clear();
-            let recovery = host.recovery.get_or_insert_with(|| Recovery::new(now));
+            let recovery = host.recovery.get_or_insert_with(|| Recovery::new(now, true));
             recovery.set_evidence(found_older);
             self.report(Report::DatabaseRestored { found: cursor, known });
             self.put_step();
@@ -269,23 +269,14 @@ impl Node {
 
     /// Plans to write the next dirty rows. False when there were none after all.
     fn begin_write(&mut self) -> bool {
-        let rows_max = self.setup.limits.rows_per_step;
-        let mut rows = BTreeMap::new();
-        while rows.len() < rows_max {
-            let Some(host) = &mut self.host else { return false };
-            let Some(row) = host.order.pop_front() else { break };
-            if host.dirty.contains(&row) {
-                let view = self.repaired_view(&row);
-                rows.insert(row, view);
-            }
-        }
-        if rows.is_empty() {
+        let Some(host) = &self.host else { return false };
+        let next = host.order.values().take(self.setup.limits.rows_per_step).cloned();
+        let next: Vec<RowId> = next.collect();
+        if next.is_empty() {
             return false;
         }
-        if let Some(host) = &mut self.host {
-            // They stand on the list until they are written.
-            rows.keys().rev().for_each(|row| host.order.push_front(row.clone()));
-        }
+        // They stand on the list until they are written.
+        let rows = next.into_iter().map(|row| (row.clone(), self.repaired_view(&row))).collect();
         self.plan(Step::Write(rows));
         true
     }
@@ -357,8 +348,7 @@ impl Node {
         shadows: &BTreeMap<Vec<u8>, Vec<u8>>,
         drained: &BTreeMap<BatchId, Vec<u8>>,
         step: Option<&Vec<u8>>,
-        trust: Trust,
-        database_went_back: bool,
+        doubts: Doubts,
     ) {
         let intervals = self.setup.intervals.clone();
         let Some(host) = &mut self.host else { return };
@@ -381,10 +371,10 @@ impl Node {
         }
         host.poll_at_mono_ms = now.mono_ms;
         host.scan_at_mono_ms = now.mono_ms + intervals.scan_ms;
-        if trust != Trust::Whole || !intact {
-            let recovery = host.recovery.insert(Recovery::new(now));
-            if trust == Trust::None || !intact {
-                recovery.set_evidence(database_went_back);
+        if !doubts.is_first_start {
+            let recovery = host.recovery.insert(Recovery::new(now, doubts.is_unproven));
+            if doubts.is_damaged || !intact {
+                recovery.set_evidence(doubts.database_went_back);
             }
         }
         let rows: Vec<RowId> = {

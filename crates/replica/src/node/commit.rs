@@ -127,7 +127,8 @@ impl Node {
         if self.failed {
             return Err(CommitError::StoreFailed);
         }
-        if self.epoch.number == 0 || (self.is_joining() && !active(Mutant::ApplyDuringJoin)) || self.rebuild {
+        let listens = self.listen_until_mono_ms.is_some() && !active(Mutant::SequenceReused);
+        if self.epoch.number == 0 || listens || (self.is_joining() && !active(Mutant::ApplyDuringJoin)) || self.rebuild {
             return Err(CommitError::NotReady);
         }
         check(intents)?;

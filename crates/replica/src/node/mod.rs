@@ -132,7 +132,8 @@ pub(crate) struct Link {
     pub(crate) pull: Option<sync::Pulling>,
     pub(crate) digest_interval_ms: u64,
     pub(crate) digest_at_mono_ms: u64,
-    pub(crate) told: Option<VersionVector>,
+    /// What the last digest to the peer said: shown and received.
+    pub(crate) told: Option<(VersionVector, VersionVector)>,
     pub(crate) clock: clock::PeerClock,
     pub(crate) digests_heard: u64,
     /// A hello is answered with a hello from this moment on, so that two nodes do not greet each other for ever.
@@ -175,6 +176,10 @@ pub struct Node {
     doubt_on_disk: u8,
     /// The state is damaged: it is fetched from peers as a whole.
     rebuild: bool,
+    /// This process was started on a store whose continuity was not proven.
+    is_restored: bool,
+    /// Until then, or until every reachable member was heard, nothing is written under the last replica id.
+    listen_until_mono_ms: Option<u64>,
     pub(crate) host: Option<Host>,
     remains: collect::Remains,
     ages: BTreeMap<(Key, Vec<Name>, Dot), u64>,
@@ -259,7 +264,7 @@ impl Node {
             return None;
         }
         let timers = [self.link_timer(), self.install_timer(), self.host_timer(), self.skew_timer()];
-        timers.into_iter().flatten().chain([self.gc_at_mono_ms]).min()
+        timers.into_iter().flatten().chain([self.gc_at_mono_ms]).chain(self.listen_until_mono_ms).min()
     }
 
     /// The next thing to be done outside.
@@ -291,6 +296,9 @@ impl Node {
 
     /// Does everything that became possible, and hands out one group for all of it.
     pub(crate) fn work(&mut self, now: Now) {
+        if self.listen_until_mono_ms.is_some_and(|until| now.mono_ms >= until) || self.has_heard_everybody() {
+            self.listen_until_mono_ms = None;
+        }
         self.give_snapshots();
         self.plan_pulls(now);
         self.apply_ready(now);

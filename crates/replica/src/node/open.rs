@@ -12,7 +12,7 @@ use crdt::{BatchId, Hlc, Key, Keyspace, Object, ReplicaId, VersionVector};
 use super::{Continuity, FullMesh, Hold, Node, Setup, Start, clock, collect};
 use crate::effect::{MintReason, Report};
 use crate::epoch::{Epoch, SignedEpoch};
-use crate::host::{Host, Trust};
+use crate::host::{Doubts, Host};
 use crate::log::{ChainHash, Log, UNKNOWN_HASH};
 use crate::matrix::Matrix;
 use crate::message::{read_array, read_replica, read_replicas, read_row, read_vector, write_replicas};
@@ -118,6 +118,8 @@ impl Node {
             install_asked: None,
             doubt_on_disk: 0,
             rebuild: false,
+            is_restored: false,
+            listen_until_mono_ms: None,
             host,
             remains: collect::Remains::default(),
             ages: BTreeMap::new(),
@@ -244,15 +246,19 @@ impl Node {
             self.mint(MintReason::ContinuityNotProven);
         }
         let fresh = loading.metas.is_empty();
-        let trust = if loading.shadow_lost || doubt & 8 != 0 {
-            Trust::None
-        } else if !fresh && (start.continuity == Continuity::NotProven || doubt & 2 != 0) {
-            Trust::Unproven
-        } else {
-            Trust::Whole
+        let is_unproven = !fresh && start.continuity == Continuity::NotProven;
+        self.is_restored = is_unproven;
+        // A fresh replica id cannot use a sequence number twice.
+        let listens = !fresh && !is_unproven;
+        self.listen_until_mono_ms = listens.then(|| start.now.mono_ms + self.setup.intervals.listen_ms);
+        let doubts = Doubts {
+            is_first_start: fresh,
+            is_unproven: is_unproven || doubt & 2 != 0,
+            is_damaged: loading.shadow_lost || doubt & 8 != 0,
+            database_went_back: doubt & 4 != 0,
         };
         let (shadows, step) = (&loading.shadows, loading.metas.get(&Meta::Step));
-        self.open_host(start.now, shadows, &loading.drained, step, trust, doubt & 4 != 0);
+        self.open_host(start.now, shadows, &loading.drained, step, doubts);
         if self.install.as_ref().is_some_and(|install| install.joined.is_some()) {
             self.load_next_chunk();
         } else if self.install.as_ref().is_some_and(|install| install.complete) {

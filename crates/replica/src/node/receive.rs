@@ -1,6 +1,6 @@
 //! Receiving: every message is checked, every batch is verified and logged, nothing is applied here.
 
-use crdt::BatchId;
+use crdt::{BatchId, ReplicaId};
 use crdt::change::Envelope;
 use crdt::error::DecodeError;
 
@@ -25,7 +25,7 @@ impl Node {
             Message::Hello(hello) => return self.greet(now, from, hello),
             Message::WantEpochs(number) => return self.give_epochs(from, number),
             Message::Epochs(epochs) => return epochs.into_iter().for_each(|epoch| self.take_epoch(epoch)),
-            Message::Refused => return self.was_refused(),
+            Message::Refused(known) => return self.was_refused(now, from, known),
             _ => {}
         }
         // Anything else only from a member whose hello fitted.
@@ -45,7 +45,7 @@ impl Node {
             Message::SnapshotGone(id) => self.snapshot_gone(from, id),
             Message::WantAudit(vector) => self.give_audit(from, &vector),
             Message::Audit(vector, shards) => self.take_audit(from, &vector, &shards),
-            Message::Hello(_) | Message::WantEpochs(_) | Message::Epochs(_) | Message::Refused => {}
+            Message::Hello(_) | Message::WantEpochs(_) | Message::Epochs(_) | Message::Refused(_) => {}
         }
     }
 
@@ -60,13 +60,12 @@ impl Node {
             return self.report(Report::VersionSkew { peer: from.to_owned(), theirs: hello.versions });
         }
         let known = self.matrix.row(from).map(|row| row.replicas.clone()).unwrap_or_default();
-        let superseded = known.len() > hello.replicas.len()
-            || (known.len() == hello.replicas.len() && !known.is_empty() && known != hello.replicas);
+        let superseded = known.iter().any(|replica| !hello.replicas.contains(replica));
         if superseded || from == self.setup.node {
             if self.refused.insert(from.to_owned()) {
                 self.report(Report::NodeIdCollision { node: from.to_owned() });
             }
-            return self.send(from, &Message::Refused);
+            return self.send(from, &Message::Refused(known));
         }
         self.refused.remove(from);
         let link = self.links.entry(from.to_owned()).or_default();
@@ -80,7 +79,19 @@ impl Node {
         self.send_digest(now, from);
     }
 
-    fn was_refused(&mut self) {
+    /// A peer knows replica ids of this node that it does not know itself. A node that was restored, perhaps twice from
+    /// one backup, has forgotten them and takes them over; any other one is not the node whose name it has.
+    fn was_refused(&mut self, now: Now, from: &str, known: Vec<ReplicaId>) {
+        let lived_before = self.replicas.first().is_some_and(|first| known.first() == Some(first));
+        if self.is_restored && lived_before {
+            let forgotten: Vec<ReplicaId> =
+                known.into_iter().filter(|replica| !self.replicas.contains(replica)).collect();
+            let current = self.replicas.len() - 1;
+            self.replicas.splice(current..current, forgotten);
+            self.put_identity();
+            self.history_is_lost(now);
+            return self.send_hello(now, from);
+        }
         if self.refused.insert(self.setup.node.clone()) {
             self.report(Report::NodeIdCollision { node: self.setup.node.clone() });
         }

@@ -74,8 +74,8 @@ impl Node {
         let intervals = self.setup.intervals.clone();
         let Some(link) = self.links.get_mut(peer) else { return };
         // Nothing new since the last digest: the next may wait longer, and soon comes when there is.
-        let quiet = link.told.as_ref() == Some(&digest.row.shown) && link.told.as_ref() == Some(&digest.row.received);
-        link.told = Some(digest.row.shown.clone());
+        let told = (digest.row.shown.clone(), digest.row.received.clone());
+        let quiet = link.told.replace(told) == Some((digest.row.shown.clone(), digest.row.received.clone()));
         let interval = link.digest_interval_ms;
         let next = if quiet { interval + interval / 2 } else { interval - interval / 5 };
         link.digest_interval_ms = next.clamp(intervals.digest_min_ms, intervals.digest_max_ms);
@@ -302,14 +302,16 @@ impl Node {
 
     /// True when everything that the reachable members have told is part of the state.
     pub(crate) fn is_caught_up(&self) -> bool {
+        let mut links = self.links.values().filter(|link| link.up).peekable();
         let has = |link: &Link| link.heads.iter().all(|(replica, head)| self.applied.seq(*replica) >= *head);
-        self.has_heard_everybody() && self.links.values().filter(|link| link.up).all(has)
+        links.peek().is_some() && links.all(|link| link.digests_heard > 0 && has(link))
     }
 
-    /// True when every member that can be reached has told what it has.
+    /// True when every member has told what it has.
     pub(crate) fn has_heard_everybody(&self) -> bool {
-        let mut links = self.links.values().filter(|link| link.up).peekable();
-        links.peek().is_some() && links.all(|link| link.digests_heard > 0)
+        let heard = |member: &String| self.links.get(member).is_some_and(|link| link.digests_heard > 0);
+        self.epoch.number > 0
+            && self.epoch.members.keys().filter(|member| **member != self.setup.node).all(heard)
     }
 
     pub(super) fn give_audit(&mut self, to: &str, vector: &VersionVector) {

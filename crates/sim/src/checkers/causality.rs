@@ -3,8 +3,7 @@
 //! Twice, in two languages. Of batches: a node that has applied a batch has applied everything that its author had
 //! applied when writing it, as it was observed at the author, whatever the batch itself claims. Of rows: a row whose
 //! author had seen another one (a comment under its post) never appears in a database without it, unless somebody
-//! deleted that other row. Rows that come in one piece (a group of batches, a snapshot) may appear in any order: an apply
-//! writes them step by step.
+//! deleted that other row.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +11,7 @@ use crdt::BatchId;
 use replica::host::RowId;
 
 use super::{Checker, Verdict, WorldRead, refuse, show_row};
-use crate::history::{Advance, History, NodeIndex, Order};
+use crate::history::{Advance, History, NodeIndex};
 use crate::oracle::Oracle;
 use crate::oracle::rows::EventKind;
 
@@ -69,39 +68,12 @@ impl Causality {
         for parent in parents.iter().filter(|parent| database.row(parent).is_none()) {
             let ledger = oracle.row(parent);
             let deleted = ledger.is_some_and(|row| row.events.iter().any(|event| event.kind == EventKind::Delete));
-            let together = came_together(world.history(), oracle, node, (child, parent));
-            if !deleted && !together {
+            if !deleted {
                 let what = format!("the database shows it without {}, which its author had seen", show_row(parent));
                 return refuse(5, Some(node), show_row(child), what);
             }
         }
         Ok(())
-    }
-}
-
-/// True when both rows came to the node in one piece: one group of batches, or one snapshot. A piece is one step of the
-/// state, and its rows are written to the database one after the other.
-fn came_together(history: &History, oracle: &Oracle, node: NodeIndex, (child, parent): (&RowId, &RowId)) -> bool {
-    let pieces = |row: &RowId| -> Vec<(BatchId, Option<Order>)> {
-        let inserts = oracle.row(row).map_or(&[][..], |ledger| ledger.inserts.as_slice());
-        inserts.iter().map(|batch| (first_of_group(history, *batch), history.applied_at(node, *batch))).collect()
-    };
-    let of_parent = pieces(parent);
-    pieces(child).iter().any(|(group, applied)| {
-        let same = |(other, when): &(BatchId, Option<Order>)| other == group || (when.is_some() && when == applied);
-        of_parent.iter().any(same)
-    })
-}
-
-/// The first part of the group that a batch belongs to.
-fn first_of_group(history: &History, batch: BatchId) -> BatchId {
-    let mut first = batch;
-    loop {
-        let before = BatchId { seq: first.seq.saturating_sub(1), ..first };
-        if !history.batch(before).is_some_and(|log| log.more) {
-            return first;
-        }
-        first = before;
     }
 }
 

@@ -111,7 +111,8 @@ fn check_row(
 }
 
 fn is_covered(known: &ValueLedger, applied: &VersionVector) -> bool {
-    known.carriers.iter().any(|batch| applied.contains(*batch))
+    // One value may travel several times (NULL does): which of them is meant is only clear when all have come.
+    !known.carriers.is_empty() && known.carriers.iter().all(|batch| applied.contains(*batch))
 }
 
 fn is_allowed(world: &dyn WorldRead, known: &ValueLedger) -> bool {

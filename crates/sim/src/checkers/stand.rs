@@ -155,7 +155,7 @@ fn value(text: &str) -> Value {
 
 impl Stand {
     pub(crate) fn new(nodes: usize) -> Self {
-        let table = Table { counters: [name("views")].into(), unique: Some(name("slug")) };
+        let table = Table { counters: [name("views")].into(), unique: Some(name("slug")), rank: 0 };
         let mut stand = Self {
             history: History::new(nodes),
             nodes: Vec::new(),

@@ -17,6 +17,8 @@ pub struct Columns {
     pub unique: Option<ColumnName>,
     /// True when rows are named by numeric ids of the node's residue class, false for natural keys.
     pub numbered: bool,
+    /// Its place in the order of references.
+    pub rank: u8,
 }
 
 impl Columns {
@@ -66,14 +68,19 @@ impl Tables {
 
     /// What the engine is told about them.
     pub fn schema(&self) -> Schema {
-        let table = |table: &Columns| Table { counters: table.counters.clone(), unique: table.unique.clone() };
+        let table = |table: &Columns| Table {
+            counters: table.counters.clone(),
+            unique: table.unique.clone(),
+            rank: table.rank,
+        };
         Schema { tables: self.tables.iter().map(|(name, columns)| (name.clone(), table(columns))).collect() }
     }
 
     fn define(&mut self, name: &str, numbered: bool, values: &[&str], counters: &[&str], unique: Option<&str>) {
         let counters: BTreeSet<ColumnName> = counters.iter().map(|name| column(name)).collect();
         let columns = values.iter().map(|name| column(name)).chain(counters.iter().cloned()).collect();
-        let table = Columns { columns, counters, unique: unique.map(column), numbered };
+        let rank = u8::from(matches!(name, "wp_postmeta" | "wp_comments"));
+        let table = Columns { columns, counters, unique: unique.map(column), numbered, rank };
         self.tables.insert(name.into(), table);
     }
 }

@@ -75,6 +75,8 @@ pub struct World {
     is_calm: bool,
     /// Messages on their way that are very late.
     late_messages: u64,
+    /// When a client last wrote past the triggers.
+    bypassed_us: Option<u64>,
 }
 
 /// Cluster id of every simulated cluster.
@@ -116,6 +118,7 @@ impl World {
             violation: None,
             is_calm: false,
             late_messages: 0,
+            bypassed_us: None,
             swarm,
         }
     }

@@ -291,6 +291,7 @@ impl World {
         self.operations += commit.changes.len() as u64;
         if !commit.is_captured {
             self.fault(Fault::BypassedCapture);
+            self.bypassed_us = Some(self.now_us);
         }
         if self.machines[node].donor.is_some() || self.machines.iter().any(|machine| machine.donor == Some(node)) {
             self.fault(Fault::WritesDuringSnapshot);

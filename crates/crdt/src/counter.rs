@@ -1,6 +1,6 @@
 //! Counters: per-replica sums that a removal can name.
 //!
-//! - **Intent**: count; concurrent increments all count.
+//! - **Intent**: count; concurrent increments all count. [`GCounter`] only grows, [`PnCounter`] goes both ways.
 //! - **Who wins**: nobody, everything adds up.
 //! - **Tie-break**: none needed.
 //! - **Cost of a delete**: per replica that counted, one pair (dot, sum) until the removal is stable.

@@ -47,6 +47,11 @@ impl Matrix {
         self.latest.get(member)
     }
 
+    /// What each member said last.
+    pub(crate) fn rows(&self) -> impl Iterator<Item = &MatrixRow> {
+        self.latest.values()
+    }
+
     pub(crate) fn stable(&self) -> &VersionVector {
         &self.stable
     }

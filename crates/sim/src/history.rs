@@ -271,6 +271,8 @@ impl History {
             self.batches.held(node, replica, had.seq(replica).min(to), to);
         }
         self.void_unwritten(node, &after);
+        // A batch may have been handed over in the very step in which the process died.
+        self.note_own(order, node, &before, &Vectors { replica: before.replica, ..after.clone() });
         self.batches.owners.entry(after.replica).or_insert(node);
         self.note_applied(order, node, &after);
         self.nodes[node].floor_killed = after.clone();

@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use architecture::data_types::{self, Module};
 use architecture::ledger::{self, Ledger};
 use architecture::manifest::{self, Manifest, Workspace};
 use architecture::rooms::{self, Room};
@@ -100,6 +101,15 @@ fn long_files_say_why() {
             .extend(shipped(&files).filter_map(|file| style::length_complaint(&file.path, &file.text, &file.source)));
     }
     none(complaints);
+}
+
+#[test]
+fn the_table_of_data_types_repeats_the_headers_of_their_modules() {
+    let rows = data_types::parse(&read("docs/types.md")).unwrap();
+    let files = rust_files("crates/crdt/src");
+    let modules: Vec<Module> =
+        files.iter().filter_map(|file| Module::read(&file.path, &file.text, &file.source)).collect();
+    none(data_types::complaints(&rows, &modules));
 }
 
 fn none(complaints: Vec<String>) {

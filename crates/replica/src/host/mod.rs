@@ -91,6 +91,8 @@ pub(crate) struct Host {
     /// Rows that show something that no shadow explains, after a restore.
     foreign: BTreeMap<RowId, Option<RowImage>>,
     names: Names,
+    /// A repair may have become due: names, the stable cut or the members changed.
+    repairs_due: bool,
     /// Rows whose view differs from their shadow, with their turn.
     dirty: BTreeMap<RowId, Turn>,
     /// Dirty rows in the order in which they are written.
@@ -130,6 +132,7 @@ impl Host {
             shadow: BTreeMap::new(),
             foreign: BTreeMap::new(),
             names: Names::default(),
+            repairs_due: true,
             dirty: BTreeMap::new(),
             order: BTreeMap::new(),
             turns: 0,

@@ -270,14 +270,23 @@ impl Node {
         view
     }
 
+    /// The stable cut or the members changed.
+    pub(crate) fn repairs_are_due(&mut self) {
+        if let Some(host) = &mut self.host {
+            host.repairs_due = true;
+        }
+    }
+
     /// Turns repairs into operations: where this node owns the row's id and both colliding names are stable.
     pub(super) fn repair(&mut self, now: Now) {
-        let Some(host) = &self.host else { return };
-        if !host.dirty.is_empty() || self.is_rebuilding() {
+        let rebuilding = self.is_rebuilding();
+        let Some(host) = &mut self.host else { return };
+        if rebuilding || !host.dirty.is_empty() || !core::mem::take(&mut host.repairs_due) {
             return;
         }
+        let repaired = host.names.repaired();
         let mut drafts: BTreeMap<RowId, crate::node::Draft> = BTreeMap::new();
-        for row in host.names.repaired() {
+        for row in repaired {
             if self.owns(&row)
                 && let Some(draft) = self.repair_of(&row)
             {

@@ -143,6 +143,7 @@ impl Node {
             let name = self.own_name(row, &column);
             if let Some(host) = &mut self.host {
                 let affected = host.names.set(row, name.as_deref());
+                host.repairs_due |= !affected.is_empty();
                 if !active(Mutant::RepairOnlyBatchRows) {
                     rows.extend(affected);
                 }

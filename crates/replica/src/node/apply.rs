@@ -1,11 +1,11 @@
-//! Applying: in causal order, one batch after the other, round robin over the origins.
+//! Applying: in causal order, one group of batches after the other, round robin over the origins.
 
 use std::collections::BTreeSet;
 
 use crdt::change::Envelope;
 use crdt::counter::CounterDelta;
 use crdt::mutant::{Mutant, active};
-use crdt::{BatchId, Change, Content, Dot, Key, Kind, Op, ReplicaId};
+use crdt::{BatchId, Change, Content, Dot, Hlc, Key, Kind, Op, ReplicaId};
 
 use super::{Hold, Node, Then};
 use crate::effect::Report;
@@ -14,13 +14,21 @@ use crate::message::write_vector;
 use crate::record::{Meta, RecordKey};
 use crate::time::Now;
 
+/// Batches of one replica that belong together.
+#[derive(Clone, Copy, Debug)]
+struct Group {
+    first: BatchId,
+    /// Sequence of the last.
+    until: u64,
+}
+
 impl Node {
-    /// Applies every batch that can be applied. With a database, one at a time: the next waits until the
+    /// Applies every group of batches that can be applied. With a database, one at a time: the next waits until the
     /// rows of the one before are written.
     pub(super) fn apply_ready(&mut self, now: Now) {
         while self.may_apply() {
-            let Some(batch) = self.next_batch(now) else { return };
-            self.apply_batch(now, batch);
+            let Some(group) = self.next_group(now) else { return };
+            self.apply_group(now, group);
         }
     }
 
@@ -29,62 +37,97 @@ impl Node {
         !joining && !self.rebuild && self.host_may_apply()
     }
 
-    /// The next batch, giving every origin its turn.
-    fn next_batch(&mut self, now: Now) -> Option<BatchId> {
+    /// The next group, giving every origin its turn.
+    fn next_group(&mut self, now: Now) -> Option<Group> {
         if let Some((replica, changes)) = self.turn
             && changes < self.setup.limits.origin_turn_changes
-            && let Some(batch) = self.ready_batch(now, replica)
+            && let Some(group) = self.ready_group(now, replica)
         {
-            return Some(batch);
+            return Some(group);
         }
         let last = self.turn.map(|(replica, _)| replica);
         let waiting = self.log.streams().filter(|(replica, stream)| stream.head() > self.applied.seq(*replica));
         let waiting: Vec<ReplicaId> = waiting.map(|(replica, _)| replica).collect();
         let (before, after): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|replica| Some(*replica) <= last);
         for replica in after.into_iter().chain(before) {
-            if let Some(batch) = self.ready_batch(now, replica) {
+            if let Some(group) = self.ready_group(now, replica) {
                 self.turn = Some((replica, 0));
-                return Some(batch);
+                return Some(group);
             }
         }
         self.turn = None;
         None
     }
 
-    /// The next batch of this replica, if nothing holds it back.
-    fn ready_batch(&mut self, now: Now, replica: ReplicaId) -> Option<BatchId> {
+    /// The next group of this replica, if all of it is here and nothing holds it back: what one snapshot of an outbox
+    /// showed becomes visible as a whole, however many batches it was split into.
+    fn ready_group(&mut self, now: Now, replica: ReplicaId) -> Option<Group> {
         if self.held.contains_key(&replica) {
             return None;
         }
-        let batch = BatchId { replica, seq: self.applied.seq(replica) + 1 };
-        let logged = self.log.get(batch)?;
-        let covered = self.applied.dominates(&logged.header.context) || active(Mutant::DependencySkipped);
-        let (hlc, received_mono_ms) = (logged.header.hlc, logged.received_mono_ms);
-        let sealed = self.epoch.seals.get(&replica).is_some_and(|seal| batch.seq > *seal);
-        (covered && !sealed && self.clock_admits(now, batch, hlc, received_mono_ms)).then_some(batch)
+        let first = BatchId { replica, seq: self.applied.seq(replica) + 1 };
+        let seal = self.epoch.seals.get(&replica).copied().unwrap_or(u64::MAX);
+        let received_mono_ms = self.log.get(first)?.received_mono_ms;
+        let (mut until, mut hlc) = (first.seq, Hlc::ZERO);
+        loop {
+            let Some(logged) = self.log.get(BatchId { replica, seq: until }) else {
+                if !self.is_abandoned(replica) {
+                    return None;
+                }
+                until -= 1;
+                break;
+            };
+            let mut context = logged.header.context.iter();
+            let covered = context.all(|(other, seq)| other == replica || self.applied.seq(other) >= seq);
+            if until > seal || !(covered || active(Mutant::DependencySkipped)) {
+                return None;
+            }
+            hlc = hlc.max(logged.header.hlc);
+            // Of a group that a seal cuts through, nobody has more.
+            if !logged.header.more || until == seal {
+                break;
+            }
+            until += 1;
+        }
+        let admitted = self.clock_admits(now, first, hlc, received_mono_ms);
+        admitted.then_some(Group { first, until })
     }
 
-    fn apply_batch(&mut self, now: Now, batch: BatchId) {
-        let Some(logged) = self.log.get(batch) else { return };
-        let hlc = logged.header.hlc;
-        let decoded = Envelope::parse(&logged.bytes).and_then(|envelope| envelope.to_batch());
-        let Ok(decoded) = decoded else {
-            // It was checked when it came; only damage in memory or another build leads here.
-            self.hold(batch, Hold::Quarantined);
-            self.report(Report::Quarantined { batch });
-            return;
-        };
-        if decoded.changes.iter().any(|change| matches!(change.content, Content::Unknown { .. })) {
-            self.hold(batch, Hold::Quarantined);
-            self.report(Report::UnknownChange { batch });
-            return;
+    /// True when nobody in sight has more of a replica, and its node writes under another id by now: the rest of a group
+    /// was lost with a disk.
+    fn is_abandoned(&self, replica: ReplicaId) -> bool {
+        let rows = self.matrix.rows().map(|row| row.replicas.as_slice());
+        let mut nodes = rows.chain([self.replicas.as_slice()]).filter(|used| used.contains(&replica)).peekable();
+        let own = self.log.head(replica);
+        nodes.peek().is_some()
+            && nodes.all(|used| used.last() != Some(&replica))
+            && self.links.values().all(|link| link.heads.get(&replica).is_none_or(|head| *head <= own))
+    }
+
+    fn apply_group(&mut self, now: Now, group: Group) {
+        let Group { first, until } = group;
+        let mut batches = Vec::new();
+        for seq in first.seq..=until {
+            let Some(logged) = self.log.get(BatchId { seq, ..first }) else { return };
+            let Ok(batch) = Envelope::parse(&logged.bytes).and_then(|envelope| envelope.to_batch()) else {
+                // It was checked when it came; only damage in memory or another build leads here.
+                self.hold(first, Hold::Quarantined);
+                return self.report(Report::Quarantined { batch: first });
+            };
+            if batch.changes.iter().any(|change| matches!(change.content, Content::Unknown { .. })) {
+                self.hold(first, Hold::Quarantined);
+                return self.report(Report::UnknownChange { batch: first });
+            }
+            batches.push(batch);
         }
-        self.skew_reported.remove(&batch);
-        self.follow_clock(now, hlc);
-        if let Some((_, changes)) = &mut self.turn {
-            *changes += decoded.changes.len();
+        self.skew_reported.remove(&first);
+        for batch in batches {
+            self.follow_clock(now, batch.header.hlc);
+            if let Some((_, changes)) = &mut self.turn {
+                *changes += batch.changes.len();
+            }
+            self.absorb_changes(batch.header.id, batch.changes);
         }
-        self.absorb_changes(batch, decoded.changes);
         self.put_clock();
         self.shown_follows();
     }

@@ -93,6 +93,7 @@ impl Node {
             let mut writer = Writer::new();
             write_vector(&mut writer, self.matrix.stable());
             self.put_meta(Meta::Stable, writer.into_bytes());
+            self.repairs_are_due();
         }
     }
 

@@ -1,6 +1,6 @@
 //! Receiving: every message is checked, every batch is verified and logged, nothing is applied here.
 
-use crdt::{BatchId, ReplicaId};
+use crdt::{BatchHeader, BatchId, ReplicaId};
 use crdt::change::Envelope;
 use crdt::error::DecodeError;
 
@@ -117,6 +117,7 @@ impl Node {
         self.epochs.insert(epoch.number, signed);
         if epoch.number > self.epoch.number {
             self.epoch = epoch;
+            self.repairs_are_due();
             let strangers = self.links.iter_mut().filter(|(peer, _)| !self.epoch.members.contains_key(*peer));
             strangers.for_each(|(_, link)| link.ready = false);
         }
@@ -160,10 +161,9 @@ impl Node {
         if id.seq > head + 1 {
             return self.keep_beyond(id, bytes);
         }
-        let applies = id.seq == self.applied.seq(id.replica) + 1 && self.applied.dominates(&envelope.header.context);
+        let applies = self.continues_next_group(&envelope.header);
         if !applies && self.log_is_full(bytes.len()) {
-            // It can be pulled again, when what is here is applied and cut. What applies at once is taken: all
-            // that is here may be waiting for it.
+            // It can be pulled again, when what is here is applied and cut.
             self.cut_log();
             return self.report(Report::BufferFull);
         }
@@ -171,6 +171,15 @@ impl Node {
         while let Some(next) = self.beyond.remove(&BatchId { seq: self.log.head(id.replica) + 1, ..id }) {
             self.log_batch(now, from, next);
         }
+    }
+
+    /// True for a batch of the group that is applied next: all that is here may be waiting for it.
+    fn continues_next_group(&self, header: &BatchHeader) -> bool {
+        let BatchId { replica, seq } = header.id;
+        let mut context = header.context.iter();
+        let covered = context.all(|(other, seq)| other == replica || self.applied.seq(other) >= seq);
+        let mut before = self.applied.seq(replica) + 1..seq;
+        covered && before.all(|seq| self.log.get(BatchId { replica, seq }).is_some_and(|logged| logged.header.more))
     }
 
     pub(super) fn log_is_full(&self, bytes: usize) -> bool {

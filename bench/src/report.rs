@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::thread;
 
+use crate::growth::{Growth, OPERATIONS, Operation, Point};
 use crate::measure::Figures;
 use crate::results::Claim;
 use crate::workload::{KEY_BYTES, LIVE_KEYS, VALUE_BYTES};
@@ -54,12 +55,41 @@ pub(crate) fn table(all_figures: &[Figures]) -> String {
     text
 }
 
+/// The curves of `core.growth`, a bar for each point, to scale within an operation.
+pub(crate) fn growth(growth: &Growth) -> String {
+    let Growth { by_keys, by_replicas, write_count, rounds } = growth;
+    let mut text = String::new();
+    let _ = writeln!(
+        text,
+        "\ncore.growth: one write through whole nodes; medians of {write_count} writes, median of {rounds} rounds; {}",
+        machine()
+    );
+    for operation in &OPERATIONS {
+        let _ = writeln!(text, "\n{}, us", operation.name);
+        bars(&mut text, operation, by_keys, |point| format!("{} keys", point.shape.key_count));
+        bars(&mut text, operation, by_replicas, |point| {
+            format!("{} replica ids, {} keys", point.shape.replica_count, point.shape.key_count)
+        });
+    }
+    text
+}
+
+fn bars(text: &mut String, operation: &Operation, points: &[Point], name: impl Fn(&Point) -> String) {
+    const WIDTH: f64 = 40.0;
+    let cost = |point: &Point| (operation.cost_us)(&point.medians);
+    let greatest = points.iter().map(cost).fold(f64::MIN_POSITIVE, f64::max);
+    for point in points {
+        let bar = "#".repeat((cost(point) / greatest * WIDTH).round() as usize);
+        let _ = writeln!(text, "{:>28} {:>10.3} {bar}", name(point), cost(point));
+    }
+}
+
 /// The claims, a line for each.
 pub(crate) fn claims(claims: &[Claim]) -> String {
     let mut text = String::from("\n");
     for claim in claims {
-        let Claim { id, ours, peer, peer_name, unit, ratio, .. } = claim;
-        let _ = writeln!(text, "{id:<26} ours {ours:>12.1} {unit}, {peer_name} {peer:.1}: ratio {ratio:.2}");
+        let Claim { id, what, ours, peer, peer_name, unit, ratio, .. } = claim;
+        let _ = writeln!(text, "{id:<26} ours {ours:>12.1} {unit}, {peer_name} {peer:.1}: ratio {ratio:.2} ({what})");
     }
     text
 }

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::failure::Failure;
+use crate::growth::{Growth, OPERATIONS, Operation, Point};
 use crate::measure::{AtBatchSize, Figures};
 use crate::report::machine;
 
@@ -153,6 +154,47 @@ fn clocked(at: &AtBatchSize) -> String {
     format!("{} updates, rounds from {slowest:.0} to {fastest:.0} ops/s", at.update_count)
 }
 
+/// What a thousandfold of keys does to the cost of each operation, beside the goal: no more than to the
+/// logarithm of their number.
+pub(crate) fn growth_claims(growth: &Growth) -> Vec<Claim> {
+    let Some((fewest, most)) = growth.ends() else { return Vec::new() };
+    let goal = (most.shape.key_count as f64).ln() / (fewest.shape.key_count as f64).ln();
+    let claim = |operation: &Operation| {
+        let cost = |point: &Point| (operation.cost_us)(&point.medians);
+        let ours = cost(most) / cost(fewest);
+        Claim {
+            id: "core.growth".to_owned(),
+            what: operation.what.to_owned(),
+            ours,
+            peer: goal,
+            peer_name: "O(log n)".to_owned(),
+            unit: "times",
+            better: Better::Lower,
+            ratio: ours / goal,
+            conditions: format!(
+                "goal: no more than the logarithm of the number of keys; {}; two nodes without a database in one \
+                 process: HMAC-SHA-256, chain hash, records for the disk made and acknowledged at once; timers do \
+                 not run, no log is cut; medians of {} writes, median of {} rounds; {}",
+                curves(growth, operation),
+                growth.write_count,
+                growth.rounds,
+                machine(),
+            ),
+        }
+    };
+    OPERATIONS.iter().map(claim).collect()
+}
+
+/// Both curves of an operation in words.
+fn curves(growth: &Growth, operation: &Operation) -> String {
+    let by_keys = growth.by_keys.iter().map(|point| (point, point.shape.key_count, "keys"));
+    let by_replicas = growth.by_replicas.iter().map(|point| (point, point.shape.replica_count, "replica ids"));
+    let points = by_keys
+        .chain(by_replicas)
+        .map(|(point, count, unit)| format!("{count} {unit}: {:.3} us", (operation.cost_us)(&point.medians)));
+    points.collect::<Vec<_>>().join(", ")
+}
+
 /// Writes the claims, or nothing at all if there are none: an empty file would look like a run that
 /// claims nothing and not like one without our side.
 pub(crate) fn write(claims: &[Claim]) -> Result<(), Failure> {
@@ -169,6 +211,7 @@ pub(crate) fn write(claims: &[Claim]) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::growth::{Medians, Shape};
     use crate::replica::BATCH_SIZES;
 
     fn figures(name: &'static str, factor: f64) -> Figures {
@@ -207,5 +250,19 @@ mod tests {
         assert_eq!(peer_and_ratio("core.apply.b100.yrs-v2"), (SMALLEST_ON_THE_WIRE, 0.75));
         assert_eq!(peer_and_ratio("core.wire_metadata"), (SMALLEST_ON_THE_WIRE, 0.75));
         assert_eq!(peer_and_ratio("core.cell_memory"), (REGISTERS, 1.5));
+    }
+
+    #[test]
+    fn growth_is_the_cost_at_most_keys_by_that_at_fewest_beside_the_logarithms() {
+        let point = |key_count, cost_us| Point {
+            shape: Shape { key_count, replica_count: 2 },
+            medians: Medians { commit_us: cost_us, apply_us: 2.0 * cost_us, digest_us: 1.0 },
+        };
+        let by_keys = vec![point(1_000, 4.0), point(10_000, 5.0), point(1_000_000, 6.0)];
+        let claims = growth_claims(&Growth { by_keys, by_replicas: Vec::new(), write_count: 1, rounds: 1 });
+        let ours: Vec<f64> = claims.iter().map(|claim| claim.ours).collect();
+        assert_eq!(ours, [1.5, 1.5, 1.0]);
+        assert!(claims.iter().all(|claim| claim.id == "core.growth" && (claim.peer - 2.0).abs() < 1e-9));
+        assert!(claims[0].conditions.contains("10000 keys: 5.000 us"));
     }
 }

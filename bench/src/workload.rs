@@ -41,8 +41,13 @@ pub(crate) struct Workload {
 impl Workload {
     /// Draws the live keys.
     pub(crate) fn new() -> Self {
+        Self::with_keys(LIVE_KEYS)
+    }
+
+    /// Draws another number of live keys; a smaller number draws the first of them.
+    pub(crate) fn with_keys(key_count: usize) -> Self {
         let mut random = SplitMix64(SEED);
-        let keys = (0..LIVE_KEYS).map(|_| random.key()).collect();
+        let keys = (0..key_count).map(|_| random.key()).collect();
         Self { keys }
     }
 

@@ -2,6 +2,8 @@
 //!
 //! `cargo run --manifest-path fuzz/Cargo.toml --example corpus` writes the same files each time. Files that it
 //! does not know, such as inputs that once crashed, stay.
+//!
+//! LONG: one function a target, all on the same sample clusters and messages, read as one list of what is committed.
 
 use std::fs;
 use std::path::Path;

@@ -105,7 +105,8 @@ fn row_complaints(row: &Row, home: &Module) -> Vec<String> {
         let (said, meant) = (plain(cell), plain(header));
         (said != meant).then(|| {
             format!(
-                "docs/types.md, row {type_name}, cell \"{column}\" says\n    {said}\n  and the header of {path} says\n    {meant}"
+                "docs/types.md, row {type_name}, cell \"{column}\" says\n    {said}\n  \
+                 and the header of {path} says\n    {meant}"
             )
         })
     };
@@ -133,12 +134,7 @@ fn fields(text: &str) -> BTreeMap<String, String> {
 fn plain(text: &str) -> String {
     let mut plain = String::new();
     let mut rest = text;
-    let link = |text| -> Option<(&str, &str, &str)> {
-        let (before, inside) = str::split_once(text, '[')?;
-        let (name, behind) = inside.split_once(']')?;
-        Some((before, name, behind))
-    };
-    while let Some((before, name, behind)) = link(rest) {
+    while let Some((before, name, behind)) = split_link(rest) {
         plain.push_str(before);
         plain.push_str(name);
         let target = behind.strip_prefix('(').and_then(|target| target.split_once(')'));
@@ -146,6 +142,13 @@ fn plain(text: &str) -> String {
     }
     plain.push_str(rest);
     plain.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// What stands before the first link, its name, and what stands behind the name.
+fn split_link(text: &str) -> Option<(&str, &str, &str)> {
+    let (before, inside) = text.split_once('[')?;
+    let (name, behind) = inside.split_once(']')?;
+    Some((before, name, behind))
 }
 
 #[cfg(test)]

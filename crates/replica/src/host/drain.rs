@@ -27,7 +27,8 @@ impl Node {
     pub(super) fn begin_drain(&mut self, now: Now) {
         let poll_ms = self.setup.intervals.outbox_poll_ms;
         let Some(host) = &mut self.host else { return };
-        let also = core::mem::take(&mut host.suspects);
+        let mut also = core::mem::take(&mut host.suspects);
+        also.extend(host.lost.iter().cloned());
         host.notified = false;
         host.drained_last = true;
         host.poll_at_mono_ms = now.mono_ms + poll_ms;
@@ -62,9 +63,13 @@ impl Node {
         let mut drafts = Vec::new();
         for (row, note) in noted {
             let Some(image) = rows.get(row) else { continue };
-            match &recheck {
-                Some(recheck) if recheck.is_old(note.time_ms) => self.recover_row(row, image.as_ref()),
-                recheck => self.difference(now, row, &note, image.as_ref(), recheck.is_some(), &mut drafts),
+            let is_lost = self.host.as_mut().is_some_and(|host| host.lost.remove(row));
+            let is_old = recheck.as_ref().map_or(note.time_ms.is_none(), |recheck| recheck.is_old(note.time_ms));
+            let is_doubtful = is_lost || recheck.is_some();
+            if is_doubtful && is_old {
+                self.recover_row(row, image.as_ref());
+            } else {
+                self.difference(now, row, &note, image.as_ref(), is_doubtful, &mut drafts);
             }
         }
         let ids: BTreeSet<u64> = entries.iter().map(|entry| entry.id).collect();

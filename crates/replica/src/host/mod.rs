@@ -88,6 +88,8 @@ pub(crate) struct Host {
     schema: Schema,
     phase: Phase,
     shadow: BTreeMap<RowId, RowView>,
+    /// Rows whose shadow is damaged.
+    lost: BTreeSet<RowId>,
     /// Rows that show something that no shadow explains, after a restore.
     foreign: BTreeMap<RowId, Option<RowImage>>,
     names: Names,
@@ -130,6 +132,7 @@ impl Host {
             schema,
             phase: Phase::Idle,
             shadow: BTreeMap::new(),
+            lost: BTreeSet::new(),
             foreign: BTreeMap::new(),
             names: Names::default(),
             repairs_due: true,

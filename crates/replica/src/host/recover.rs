@@ -4,7 +4,7 @@
 //! planned durably before the database is asked for it, and a batch is durable before anybody hears of it. So a
 //! start whose continuity is not proven only *listens* first: whether a peer knows more of our replicas than our
 //! log does. The evidence that shadow and database speak of different moments is that, a cursor that is not ours, or
-//! a damaged shadow.
+//! damage to what we know of our own steps. A damaged shadow concerns its own row alone.
 //!
 //! With evidence nothing is drained until the state has caught up with the members that can be heard; then every row
 //! is looked at once. A row that shows neither its old shadow nor the cluster's state is reported with its content,
@@ -89,7 +89,7 @@ impl Node {
     /// What is in doubt of the database, as bits: listening or recovering, the database went back, evidence.
     pub(crate) fn host_doubt(&self) -> u8 {
         let Some(host) = &self.host else { return 0 };
-        let rechecks = host.recheck.is_some() || !host.foreign.is_empty();
+        let rechecks = host.recheck.is_some() || !host.foreign.is_empty() || !host.lost.is_empty();
         let Some(recovery) = &host.recovery else { return u8::from(rechecks) | u8::from(rechecks) << 2 };
         u8::from(recovery.is_unproven) | u8::from(recovery.database_went_back) << 1 | u8::from(recovery.has_evidence || rechecks) << 2
     }
@@ -216,12 +216,16 @@ impl Node {
             Some(image) => view.exists() && differences(&view, image).next().is_none(),
             None => !view.exists(),
         };
+        let shadow = self.host.as_ref().and_then(|host| host.shadow.get(row)).cloned().unwrap_or_default();
+        // Equal sums are not equal increments: what the site counted may be missing although the sums agree.
+        let has_counted = view.sums.iter().any(|(name, sum)| shadow.sums.get(name).map(|sum| sum.amount) != Some(sum.amount));
+        if !fits || has_counted {
+            self.report(Report::Rescued { row: row.clone(), image: image.cloned() });
+        }
         if fits {
             self.set_shadow(row, view);
             return self.check_row(row);
         }
-        let shadow = self.host.as_ref().and_then(|host| host.shadow.get(row)).cloned().unwrap_or_default();
-        self.report(Report::Rescued { row: row.clone(), image: image.cloned() });
         if let Some(host) = &mut self.host {
             host.foreign.insert(row.clone(), image.cloned());
         }

@@ -348,12 +348,15 @@ impl Node {
         now: Now,
         shadows: &BTreeMap<Vec<u8>, Vec<u8>>,
         drained: &BTreeMap<BatchId, Vec<u8>>,
+        lost: &[Vec<u8>],
         step: Option<&Vec<u8>>,
         doubts: Doubts,
     ) {
         let intervals = self.setup.intervals.clone();
         let Some(host) = &mut self.host else { return };
         let mut intact = true;
+        host.lost = lost.iter().filter_map(|row| RowId::from_bytes(row).ok()).collect();
+        host.notified |= !host.lost.is_empty();
         for (row, view) in shadows {
             match (RowId::from_bytes(row), RowView::from_bytes(view)) {
                 (Ok(row), Ok(view)) => drop(host.shadow.insert(row, view)),

@@ -53,7 +53,9 @@ struct Loading {
     damaged: u64,
     /// The state cannot be trusted as a whole.
     rebuild: bool,
-    shadow_lost: bool,
+    /// What is known of the steps in the database cannot be trusted as a whole.
+    host_damaged: bool,
+    lost_shadows: Vec<Vec<u8>>,
     metas: BTreeMap<Meta, Vec<u8>>,
     batches: BTreeMap<BatchId, Option<Vec<u8>>>,
     shadows: BTreeMap<Vec<u8>, Vec<u8>>,
@@ -135,14 +137,13 @@ impl Node {
     fn load_record(&mut self, loading: &mut Loading, key: RecordKey, found: Found) {
         let Found::Intact(bytes) = found else {
             loading.damaged += 1;
-            match key {
-                RecordKey::Batch(batch) => drop(loading.batches.insert(batch, None)),
-                RecordKey::Shadow(_) | RecordKey::Drained(_) | RecordKey::Meta(Meta::Step) => {
-                    loading.shadow_lost = true
-                }
+            match &key {
+                RecordKey::Batch(batch) => drop(loading.batches.insert(*batch, None)),
+                RecordKey::Shadow(row) => loading.lost_shadows.push(row.clone()),
+                RecordKey::Drained(_) | RecordKey::Meta(Meta::Step) => loading.host_damaged = true,
                 RecordKey::Object(_) | RecordKey::Remains(_) => loading.rebuild = true,
                 RecordKey::Meta(Meta::Applied | Meta::Floors | Meta::Identity) => {
-                    (loading.rebuild, loading.shadow_lost) = (true, true);
+                    (loading.rebuild, loading.host_damaged) = (true, true);
                 }
                 _ => {}
             }
@@ -254,11 +255,11 @@ impl Node {
         let doubts = Doubts {
             is_first_start: fresh,
             is_unproven: is_unproven || doubt & 2 != 0,
-            is_damaged: loading.shadow_lost || doubt & 8 != 0,
+            is_damaged: loading.host_damaged || doubt & 8 != 0,
             database_went_back: doubt & 4 != 0,
         };
         let (shadows, step) = (&loading.shadows, loading.metas.get(&Meta::Step));
-        self.open_host(start.now, shadows, &loading.drained, step, doubts);
+        self.open_host(start.now, shadows, &loading.drained, &loading.lost_shadows, step, doubts);
         if self.install.as_ref().is_some_and(|install| install.joined.is_some()) {
             self.load_next_chunk();
         } else if self.install.as_ref().is_some_and(|install| install.complete) {

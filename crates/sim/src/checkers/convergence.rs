@@ -6,14 +6,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crdt::object::JournalEntry;
+use crdt::object::{JournalContent, JournalEntry};
 use crdt::{Fingerprint, Key};
 
 use super::{Checker, LeafView, NodeRead, Verdict, WorldRead, refuse};
 use crate::hash::Mixer;
-use crate::history::{NodeIndex, Vector};
+use crate::history::{Image, NodeIndex, RowChange, Vector};
 use crate::oracle::Oracle;
 use replica::Report;
+use replica::host::RowId;
 
 /// Journals of equal length are compared at one meeting in this many: most meetings of two nodes at one vector differ
 /// in nothing, and a whole journal is the only thing here that costs more than a microsecond.
@@ -122,7 +123,7 @@ fn compare_journals(
     for (key, entry) in left.symmetric_difference(&right) {
         let history = world.history();
         let written_us = history.batch(entry.dot.batch()).map_or(0, |batch| batch.time_us);
-        if super::retention_is_over(world, written_us) {
+        if super::retention_is_over(world, written_us) || has_forgotten_part(world, key, entry) {
             continue;
         }
         let (has, lacks) = if left.contains(&(key.clone(), entry.clone())) { (one, other) } else { (other, one) };
@@ -131,6 +132,19 @@ fn compare_journals(
         return refuse(1, Some(lacks), super::show_key(key), what);
     }
     Ok(())
+}
+
+/// True when an amount grew on top of one that is past its retention: a node that had forgotten that one journals what
+/// came later, another one still the sum of both.
+fn has_forgotten_part(world: &dyn WorldRead, key: &Key, entry: &JournalEntry) -> bool {
+    let (Some(row), Some(column)) = (RowId::from_key(key), entry.path.last()) else { return false };
+    let cell = |image: &Image| image.as_ref().and_then(|image| image.get(column)).cloned();
+    let mut commits = world.history().commits().iter();
+    matches!(entry.content, JournalContent::Amount(_))
+        && commits.any(|commit| {
+            let counts = |change: &RowChange| change.row == row && cell(&change.before) != cell(&change.after);
+            super::retention_is_over(world, commit.time_us) && commit.changes.iter().any(counts)
+        })
 }
 
 /// Where two states differ, if it is in something that a client wrote: for the message, where cost does not matter.

@@ -1,10 +1,13 @@
 //! Carrying out what a node asks for, and what comes back from its disk.
 
+use crdt::{Content, Envelope, Key, Op};
+use replica::host::RowId;
 use replica::{Effect, MintReason, RecordKey, Report, Ticket, WriteGroup};
 
 use super::World;
 use super::event::Event;
 use super::machine::CrashPoint;
+use crate::checkers::show_row as name_of;
 use crate::coverage::{Fault, Path};
 use crate::history::Observed;
 
@@ -73,7 +76,7 @@ impl World {
                         self.history.batch_bytes(node, *batch, bytes);
                     }
                     let batch = *batch;
-                    self.trace.line(self.now_us, Some(node), || format!("writes batch {batch}"));
+                    self.trace.line(self.now_us, Some(node), || format!("writes batch {batch}{}", told(bytes)));
                 }
                 (RecordKey::Epoch(number), Some(_)) => {
                     if let Some(process) = &mut self.machines[node].process {
@@ -240,4 +243,22 @@ fn paths_of(report: &Report) -> &'static [Path] {
         | Report::Diverged { .. }
         | Report::Collected { .. } => &[],
     }
+}
+
+/// What a batch record does to rows, for a person.
+fn told(record: &[u8]) -> String {
+    let batch = record.get(CHAIN_HASH_BYTES..).and_then(|bytes| Envelope::parse(bytes).ok()?.to_batch().ok());
+    let mut text = String::new();
+    for change in batch.into_iter().flat_map(|batch| batch.changes) {
+        let Some(row) = Key::of_change(&change).and_then(|key| RowId::from_key(&key)) else { continue };
+        let Content::Op(Op::Row(delta)) = change.content else { continue };
+        text.push_str(&format!("; {} insert {} lives {:?} ends {:?}", name_of(&row), delta.insert, delta.lives, delta.ends));
+        for column in delta.columns {
+            let (removes, add) = (column.removes, column.add);
+            if !removes.is_empty() || add.is_some() {
+                text.push_str(&format!(" {} removes {removes:?} adds {add:?}", column.name.escape_ascii()));
+            }
+        }
+    }
+    text
 }

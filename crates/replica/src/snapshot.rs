@@ -144,16 +144,15 @@ impl Donor {
         self.next_place
     }
 
-    /// An object is about to change.
-    pub(crate) fn keep(&mut self, key: &Key, keyspace: &Keyspace) {
+    /// An object changes, whose bytes were these; `None` when there was none.
+    pub(crate) fn keep(&mut self, key: &Key, object: &Option<Vec<u8>>) {
         let position = position(key);
         let sent = self.finished || self.sent_until.as_ref().is_some_and(|until| position <= *until);
         if sent || self.preimages.contains_key(&position) {
             return;
         }
-        let object = keyspace.object(key).map(|object| object.to_bytes());
         self.preimage_bytes += object.as_ref().map_or(0, Vec::len) + position.1.len();
-        self.preimages.insert(position, object);
+        self.preimages.insert(position, object.clone());
     }
 
     /// The chunk at `place`: the next one, or the last one again. `None` for any other.
@@ -310,6 +309,11 @@ mod tests {
         dot
     }
 
+    fn keep(donor: &mut Donor, state: &Keyspace, name: &str) {
+        let key = Key::new(Namespace(0), Kind::Register, name);
+        donor.keep(&key, &state.object(&key).map(|object| object.to_bytes()));
+    }
+
     #[test]
     fn a_cut_stays_while_its_donor_goes_on() {
         let mut donor_state = Keyspace::new();
@@ -326,9 +330,9 @@ mod tests {
             let content = ChunkContent::from_bytes(&chunk.content).expect("own bytes");
             join_chunk(&mut taken, &content, &VersionVector::new(), &cut, false).expect("own objects");
             let changed = (place as usize * 7) % 300;
-            donor.keep(&Key::new(Namespace(0), Kind::Register, format!("k{changed}")), &donor_state);
+            keep(&mut donor, &donor_state, &format!("k{changed}"));
             write(&mut donor_state, 301 + u64::from(place), &format!("k{changed}"), "new", vec![dots[changed]]);
-            donor.keep(&Key::new(Namespace(0), Kind::Register, format!("new{place}")), &donor_state);
+            keep(&mut donor, &donor_state, &format!("new{place}"));
             write(&mut donor_state, 1_000 + u64::from(place), &format!("new{place}"), "new", vec![]);
             place += 1;
             if chunk.last {

@@ -143,8 +143,9 @@ impl Node {
         for batch in ripe {
             collected += self.remains.by_batch.get(&batch).map_or(0, |keys| keys.len() as u64);
             for key in self.remains.take(batch) {
-                self.keep_preimage(&key);
+                let before = self.preimage(&key);
                 if self.keyspace.collect(&key) > 0 {
+                    self.keep_preimage_as(&key, before);
                     self.put_object(&key);
                     self.row_changed(&key);
                 }
@@ -169,13 +170,19 @@ impl Node {
         let over = ages.iter().filter(|((_, _, dot), since)| {
             now.mono_ms.saturating_sub(**since) >= retention_ms && stable.contains(dot.batch())
         });
-        let over: Vec<(Key, Vec<Name>, Dot)> = over.map(|(entry, _)| entry.clone()).take(slice).collect();
+        let over: BTreeSet<(Key, Vec<Name>, Dot)> = over.map(|(entry, _)| entry.clone()).collect();
         self.ages = ages;
-        for (key, path, dot) in over {
-            self.keep_preimage(&key);
-            if self.keyspace.forget(&key, &path, dot) {
-                self.put_object(&key);
+        // Entries that are still needed stay; each slice goes on where the last one ended, so that they hold up nobody.
+        let last = self.forgotten_until.take();
+        let (before, after): (Vec<_>, Vec<_>) = over.into_iter().partition(|entry| Some(entry) <= last.as_ref());
+        for entry in after.into_iter().chain(before).take(slice) {
+            let (key, path, dot) = &entry;
+            let before = self.preimage(key);
+            if self.keyspace.forget(key, path, *dot) {
+                self.keep_preimage_as(key, before);
+                self.put_object(key);
             }
+            self.forgotten_until = Some(entry);
         }
     }
 }

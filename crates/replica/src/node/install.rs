@@ -107,11 +107,20 @@ impl Node {
 
     /// An object is about to change: snapshots that are being given keep it as it was.
     pub(super) fn keep_preimage(&mut self, key: &Key) {
-        if self.donors.is_empty() {
-            return;
-        }
+        let before = self.preimage(key);
+        self.keep_preimage_as(key, before);
+    }
+
+    /// An object's bytes as they are now, if a snapshot is being given.
+    pub(super) fn preimage(&self, key: &Key) -> Option<Vec<u8>> {
+        let object = if self.donors.is_empty() { None } else { self.keyspace.object(key) };
+        object.map(|object| object.to_bytes())
+    }
+
+    /// An object changed: snapshots that are being given keep the bytes that it had.
+    pub(super) fn keep_preimage_as(&mut self, key: &Key, before: Option<Vec<u8>>) {
         let bytes_max = self.setup.limits.snapshot_preimage_bytes_max;
-        self.donors.values_mut().for_each(|donor| donor.keep(key, &self.keyspace));
+        self.donors.values_mut().for_each(|donor| donor.keep(key, &before));
         self.donors.retain(|_, donor| donor.preimage_bytes() <= bytes_max);
     }
 

@@ -183,6 +183,8 @@ pub struct Node {
     pub(crate) host: Option<Host>,
     remains: collect::Remains,
     ages: BTreeMap<(Key, Vec<Name>, Dot), u64>,
+    /// The journal entry at which the last slice of forgetting ended.
+    forgotten_until: Option<(Key, Vec<Name>, Dot)>,
     gc_at_mono_ms: u64,
     gate: Gate<Then>,
     records: Vec<Record>,

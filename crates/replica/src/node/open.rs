@@ -125,6 +125,7 @@ impl Node {
             host,
             remains: collect::Remains::default(),
             ages: BTreeMap::new(),
+            forgotten_until: None,
             gc_at_mono_ms,
             gate: Gate::default(),
             records: Vec::new(),

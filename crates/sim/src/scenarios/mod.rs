@@ -3,10 +3,14 @@
 //! Each is written for a handful of machines and varied by its seed: delays, clients and the moment of the step in
 //! question are drawn. All end like every run: the faults end, and everything is checked at rest.
 
+mod arrivals;
 mod catch_up;
 mod identity;
+mod lives;
 mod membership;
+mod moments;
 mod refusal;
+mod resets;
 
 use crate::checkers::Violation;
 use crate::random::Random;
@@ -75,6 +79,22 @@ scenarios! {
     UnknownChange = "unknown-change", 3, refusal::unknown_change;
     /// A clock is a day ahead.
     Fenced = "fenced", 3, refusal::fenced;
+    /// All doors write at one moment.
+    SameMoment = "same-moment", 3, moments::same_moment;
+    /// Write stamps are hours ahead.
+    StampsAhead = "stamps-ahead", 3, moments::stamps_ahead;
+    /// One of two lives of a row ends, and an update hangs on both.
+    OneLifeEnds = "one-life-ends", 3, lives::one_ends;
+    /// One of two lives of a row ends after the journal was collected.
+    OneLifeEndsLate = "one-life-ends-late", 3, lives::one_ends_late;
+    /// A node dies between a drain and the removal of the drained entries.
+    DrainedTwice = "drained-twice", 3, resets::drained_twice;
+    /// A store comes back from before removals that everybody has collected.
+    ForgottenRemovals = "forgotten-removals", 3, resets::forgotten_removals;
+    /// A newcomer starts long after its epoch.
+    LateNewcomer = "late-newcomer", 3, arrivals::late_newcomer;
+    /// A member writes while it joins a snapshot.
+    WritesDuringJoin = "writes-during-join", 3, arrivals::writes_during_join;
 }
 
 impl Scenario {

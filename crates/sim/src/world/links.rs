@@ -199,7 +199,14 @@ fn describe(from: &str, bytes: &[u8]) -> String {
         Ok(message) => {
             let text = format!("{message:?}");
             let name = text.split(['(', ' ', '{']).next().unwrap_or_default().to_owned();
-            format!("hears {name} from {from}, {} bytes", bytes.len())
+            let text = match &message {
+                replica::message::Message::WantChunk(id, place) => format!(" {place} of {id:016x}"),
+                replica::message::Message::SnapshotGone(id) => format!(" {id:016x}"),
+                replica::message::Message::Manifest(manifest) => format!(" {:016x}", manifest.id),
+                replica::message::Message::Chunk(chunk) => format!(" {} of {:016x}", chunk.place, chunk.id),
+                _ => String::new(),
+            };
+            format!("hears {name}{text} from {from}, {} bytes", bytes.len())
         }
         Err(error) => format!("hears {} bytes from {from} that do not decode: {error}", bytes.len()),
     }

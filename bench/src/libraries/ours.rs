@@ -81,6 +81,7 @@ impl Replica for Ours {
             self.keyspace.apply(Dot::new(id.replica, id.seq, index), &change)?;
         }
         self.applied.advance(id.replica, id.seq);
+        self.clock.follow(envelope.header.hlc);
         Ok(())
     }
 

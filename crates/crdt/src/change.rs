@@ -6,7 +6,7 @@
 //! context    [replica (16 bytes), seq]*, in the order of replica ids, without the writer itself
 //! change     head(1) [namespace] [stamp] [depth] name* [length] operation
 //! head       low 4 bits: operation; 16: another namespace than the change before follows (varint, at first 0);
-//!            32: a stamp other than the batch's hlc follows (varint); 64: more than one name, their number follows
+//!            32: a stamp other than the batch's hlc follows (signed, stamp minus hlc); 64: more than one name, their number follows
 //! operation  0 register, 1 growing counter, 2 counter, 3 set, 4 row, 5 and 6 register written with one value or
 //!            none replaced (value only); 7..=15 unknown here: length and bytes, stored and forwarded
 //! ```
@@ -393,7 +393,12 @@ impl<'a> Changes<'a> {
             self.namespace = namespace;
         }
         let namespace = self.namespace;
-        let stamp = if head & HEAD_STAMP == 0 { self.hlc } else { Hlc(reader.varint()?) };
+        let mut stamp = self.hlc;
+        if head & HEAD_STAMP != 0 {
+            let at = reader.at();
+            let moved = reader.signed()?.checked_add(self.hlc.0.into()).and_then(|stamp| u64::try_from(stamp).ok());
+            stamp = Hlc(moved.ok_or(DecodeError::Invalid { what: "stamp", at })?);
+        }
         let depth =
             if head & HEAD_DEPTH == 0 { 1 } else { reader.bounded("depth of a path", PATH_DEPTH_MAX as u64)? };
         let (stamp_repeated, depth_long) = (head & HEAD_STAMP != 0 && stamp == self.hlc, head & HEAD_DEPTH != 0);
@@ -476,7 +481,7 @@ impl Change {
             *namespace = self.namespace;
         }
         if head & HEAD_STAMP != 0 {
-            writer.varint(self.stamp.0);
+            writer.signed(i128::from(self.stamp.0) - i128::from(hlc.0));
         }
         if head & HEAD_DEPTH != 0 {
             writer.varint(self.path.len() as u64);

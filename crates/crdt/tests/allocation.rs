@@ -93,13 +93,13 @@ fn row_of_dear_cells() -> Vec<u8> {
     });
     writer.varint(1);
     writer.bytes(b"c");
-    // A dot and a stamp take two or three bytes each.
-    let cells = INPUT_BYTES as u64 / 7;
+    // A dot's index and a stamp take up to three bytes each.
+    let cells = INPUT_BYTES as u64 / 9;
     writer.varint(cells);
     for cell in 0..cells {
         // distance, index, stamp, mark of all lives, NULL
         writer.varint(0);
-        writer.varint(0);
+        writer.varint(cell);
         writer.varint(cells - cell);
         writer.byte(1);
         writer.byte(224);

@@ -115,7 +115,7 @@ impl Node {
             host.notified = true;
             return self.shown_follows();
         }
-        recovery.caught_up |= recovery.has_evidence && (is_caught_up || waited);
+        recovery.caught_up |= recovery.has_evidence && ((is_heard && is_caught_up) || waited);
         if !recovery.caught_up {
             recovery.next_look_mono_ms = now.mono_ms + intervals.retry_ms.min(wait_ms);
             return;

@@ -12,7 +12,7 @@ use crdt::{BatchId, Key, Object, RowView, Value};
 
 use super::recover::Recovery;
 use super::{Doubts, Host, Phase, RowId, RowImage, RowWrite, SqlError, SqlRequest, SqlResponse, Step, Work};
-use crate::effect::{Effect, Report};
+use crate::effect::{Effect, MintReason, Report};
 use crate::node::{Node, Then};
 use crate::record::{Meta, RecordKey};
 use crate::time::Now;
@@ -229,6 +229,10 @@ impl Node {
             let recovery = host.recovery.get_or_insert_with(|| Recovery::new(now, true));
             recovery.set_evidence(found_older);
             self.report(Report::DatabaseRestored { found: cursor, known });
+            if !found_older {
+                // It is our store that went back, and with it the sequence that it had used.
+                self.mint(MintReason::ContinuityNotProven);
+            }
             self.put_step();
         }
         self.shown_follows();
@@ -247,6 +251,9 @@ impl Node {
             }
             Step::Write(rows) => {
                 for (row, view) in rows {
+                    // The bug under test: a repaired name is not what the shadow says.
+                    let raw = if active(Mutant::ShadowIsRaw) { self.raw_view(&row) } else { None };
+                    let view = raw.unwrap_or(view);
                     self.set_shadow(&row, view);
                     self.check_row(&row);
                 }

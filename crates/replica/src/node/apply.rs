@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crdt::change::Envelope;
 use crdt::counter::CounterDelta;
 use crdt::mutant::{Mutant, active};
-use crdt::{BatchId, Change, Content, Dot, Hlc, Key, Kind, Op, ReplicaId};
+use crdt::{BatchId, Change, Content, Dot, Hlc, Key, Kind, Object, Op, ReplicaId};
 
 use super::{Hold, Node, Then};
 use crate::effect::Report;
@@ -133,7 +133,10 @@ impl Node {
     }
 
     /// Makes the changes of a batch, own or not, part of the state.
-    pub(super) fn absorb_changes(&mut self, batch: BatchId, changes: Vec<Change>) {
+    pub(super) fn absorb_changes(&mut self, batch: BatchId, mut changes: Vec<Change>) {
+        if active(Mutant::JournalByContext) {
+            changes.iter_mut().for_each(|change| self.name_what_is_covered(batch, change));
+        }
         let mut touched = BTreeSet::new();
         let mut remains = BTreeSet::new();
         for (index, change) in changes.iter().enumerate() {
@@ -155,6 +158,32 @@ impl Node {
         for key in &touched {
             self.put_object(key);
             self.row_changed(key);
+        }
+    }
+
+    /// The mutant's journal: a write takes every hidden value away that its batch's context covers.
+    fn name_what_is_covered(&self, batch: BatchId, change: &mut Change) {
+        let Some(logged) = self.log.get(batch) else { return };
+        let context = &logged.header.context;
+        let covered = |dot: Dot| {
+            let BatchId { replica, seq } = dot.batch();
+            context.seq(replica) >= seq || (replica == batch.replica && seq < batch.seq)
+        };
+        let (namespace, path) = (change.namespace, change.path.as_slice());
+        match &mut change.content {
+            Content::Op(Op::Register(delta)) if delta.write.is_some() => {
+                let Object::Register(register) = self.leaf(namespace, path, Kind::Register) else { return };
+                delta.replaces.extend(register.journal().map(|entry| entry.dot).filter(|dot| covered(*dot)));
+            }
+            Content::Op(Op::Row(delta)) => {
+                let Object::Row(row) = self.leaf(namespace, path, Kind::Row) else { return };
+                for column in delta.columns.iter_mut().filter(|column| column.write.is_some()) {
+                    let hidden = row.journal().filter(|entry| entry.column == &*column.name).map(|entry| entry.dot);
+                    let hidden: Vec<Dot> = hidden.filter(|dot| covered(*dot)).collect();
+                    column.replaces.extend(hidden);
+                }
+            }
+            _ => {}
         }
     }
 

@@ -228,7 +228,7 @@ impl Node {
         }
     }
 
-    fn leaf(&self, namespace: Namespace, path: &[Name], kind: Kind) -> Object {
+    pub(super) fn leaf(&self, namespace: Namespace, path: &[Name], kind: Kind) -> Object {
         let missing = Object::new(kind);
         let Some((first, rest)) = path.split_first() else { return missing };
         let root = if rest.is_empty() { kind } else { Kind::Map };

@@ -389,7 +389,7 @@ impl Node {
     }
 
     /// Uses a fresh replica id from now on.
-    fn mint(&mut self, reason: MintReason) {
+    pub(crate) fn mint(&mut self, reason: MintReason) {
         // The random bits of this start serve several minted ids: a counter keeps them apart.
         let replica = ReplicaId(self.fresh_replica.0.wrapping_add(self.replicas.len() as u128));
         self.replicas.push(replica);

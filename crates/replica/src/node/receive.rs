@@ -68,6 +68,8 @@ impl Node {
             return self.send(from, &Message::Refused(known));
         }
         self.refused.remove(from);
+        // Its store may have gone back unnoticed: what waits beyond a gap would follow batches that it writes anew.
+        self.beyond.retain(|batch, _| !hello.replicas.contains(&batch.replica));
         let link = self.links.entry(from.to_owned()).or_default();
         link.up = true;
         link.ready = true;

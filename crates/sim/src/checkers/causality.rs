@@ -146,14 +146,4 @@ mod tests {
         assert_eq!(check(&comment(false, true)), Ok(()));
         assert!(check(&comment(false, false)).is_err());
     }
-
-    #[test]
-    fn rows_of_one_batch_may_appear_in_any_order() {
-        let mut stand = comment(false, false);
-        stand.carry(0, 1, &[(row(1), "title", "w1"), (row(2), "text", "w2")]);
-        assert_eq!(check(&stand), Ok(()));
-        let mut checker = Causality::default();
-        stand.databases[1].remove(&row(2));
-        assert_eq!(checker.check_rest(&stand, &stand.oracle()), Ok(()));
-    }
 }

@@ -111,8 +111,8 @@ fn check_row(
 }
 
 fn is_covered(known: &ValueLedger, applied: &VersionVector) -> bool {
-    // One value may travel several times (NULL does): which of them is meant is only clear when all have come.
-    !known.carriers.is_empty() && known.carriers.iter().all(|batch| applied.contains(*batch))
+    // One value may be written several times (NULL is): which of them is meant is only clear when all have come.
+    known.carriers.len() >= known.writers.len().max(1) && known.carriers.iter().all(|batch| applied.contains(*batch))
 }
 
 fn is_allowed(world: &dyn WorldRead, known: &ValueLedger) -> bool {

@@ -79,9 +79,30 @@ impl Resurrection {
                 let what = format!("the stable cut covers it, but node {member} has never applied it");
                 return refuse(6, Some(node), batch, what);
             }
+            let early = members.iter().find_map(|member| unapplied_write(world, node, *member, batch));
+            if let Some(write) = early {
+                let what =
+                    format!("the stable cut covers it, but {write}, written before its author had it, is not applied here");
+                return refuse(6, Some(node), batch, what);
+            }
         }
         Ok(())
     }
+}
+
+/// The first batch of a member that is not applied at `node`, when it was written before the member had applied `batch`.
+fn unapplied_write(world: &dyn WorldRead, node: NodeIndex, member: NodeIndex, batch: BatchId) -> Option<BatchId> {
+    let history = world.history();
+    let log = &history.nodes()[member];
+    if member == node || !log.store_lost.is_empty() {
+        return None;
+    }
+    let replica = log.now.replica;
+    let next = BatchId { replica, seq: world.node(node)?.applied().seq(replica) + 1 };
+    let written = history.batch(next).filter(|written| written.author == Some(member) && !written.lost)?;
+    let unseen = written.saw.as_ref()?.seq(batch.replica) < batch.seq;
+    let earlier = history.applied_at(member, next)? < history.applied_at(member, batch)?;
+    (unseen && earlier).then_some(next)
 }
 
 /// Every value of a batch must come from a client of the node that wrote it.

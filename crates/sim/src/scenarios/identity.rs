@@ -16,8 +16,10 @@ pub(super) fn duplicate_node(stage: &mut Stage) -> Result<(), Violation> {
     stage.pass(10, 30)
 }
 
-/// The store comes back from a moment ago, and nobody says so: peers know more of the replica than it does itself.
+/// The store comes back from a moment ago, and nobody says so: peers know more of the replica than it does itself, and
+/// say so while it listens. Whom nobody reaches in that time would write under a dot twice.
 pub(super) fn amnesia(stage: &mut Stage) -> Result<(), Violation> {
+    stage.world().swarm.intervals.listen_ms = 20_000;
     stage.pass(10, 20)?;
     let node = stage.random.index(3);
     let backup = stage.world().back_up(node);

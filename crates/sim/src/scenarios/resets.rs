@@ -67,7 +67,7 @@ pub(super) fn forgotten_removals(stage: &mut Stage) -> Result<(), Violation> {
     door_requests(stage)?;
     stage.pass(10, 20)?;
     stage.world().stop_machine(node);
-    stage.world().put_back_unnoticed(node, backup);
+    stage.world().put_back(node, backup);
     stage.pass(1, 3)?;
     stage.world().start_machine(node);
     stage.pass(20, 40)

@@ -76,6 +76,14 @@ impl World {
         self.machines[node].disk.backup()
     }
 
+    /// Puts a store back, and says so.
+    pub fn put_back(&mut self, node: usize, records: Records) {
+        self.machines[node].disk.restore(records);
+        self.machines[node].opens_as(Opened::StoreRestored);
+        self.fault(Fault::RestoredStore);
+        self.line(Some(node), || "a backup is put back".into());
+    }
+
     /// Puts a store back without telling the node that its continuity is broken.
     pub fn put_back_unnoticed(&mut self, node: usize, records: Records) {
         self.machines[node].disk.restore(records);

@@ -229,7 +229,7 @@ impl Node {
             let recovery = host.recovery.get_or_insert_with(|| Recovery::new(now, true));
             recovery.set_evidence(found_older);
             self.report(Report::DatabaseRestored { found: cursor, known });
-            if !found_older {
+            if !found_older && !active(Mutant::SequenceReused) {
                 // It is our store that went back, and with it the sequence that it had used.
                 self.mint(MintReason::ContinuityNotProven);
             }

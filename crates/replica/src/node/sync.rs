@@ -181,7 +181,7 @@ impl Node {
 
     /// A peer has batches of ours that our log does not have.
     pub(super) fn forgot(&mut self, now: Now, replica: ReplicaId) {
-        if replica == self.replica() {
+        if replica == self.replica() && !active(Mutant::SequenceReused) {
             self.mint(MintReason::PeerKnowsMore);
         }
         self.history_is_lost(now);

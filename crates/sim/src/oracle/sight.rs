@@ -5,22 +5,30 @@ use crdt::BatchId;
 use super::truth::Truth;
 use crate::history::{CommitId, History, Order};
 
-/// Batches that may hold what a transaction did, as far as drains tell. Empty for one that was never drained.
-pub fn batches_of(history: &History, commit: CommitId) -> impl Iterator<Item = BatchId> + '_ {
+/// Batches that may hold what a transaction did, as far as drains tell: those between the drain that showed it and the
+/// next one. What nothing was made of, or what a disk lost, a later drain shows again. Empty for a transaction that was
+/// never drained.
+pub fn batches_of(history: &History, commit: CommitId) -> Vec<BatchId> {
     let done = &history.commits()[commit];
     let log = &history.nodes()[done.node];
-    let drain = |number: u64| log.drains.get(number as usize - 1).copied();
-    let (after, before) = match (done.captured, done.drains.first(), done.drains.last()) {
-        (true, Some(first), Some(last)) => {
-            (drain(*first).unwrap_or(Order::MAX), log.drains.get(*last as usize).copied().unwrap_or(Order::MAX))
-        }
-        (true, ..) => (Order::MAX, Order::MAX),
-        // Nobody told the engine: it finds the difference when it next looks at the row, whenever that is.
-        (false, ..) => (done.order, Order::MAX),
+    let between = |after: Order, before: Order| {
+        let start = log.own.partition_point(|(order, _)| *order <= after);
+        let own = log.own[start..].iter().take_while(move |(order, _)| *order < before).map(|(_, batch)| *batch);
+        own.filter(|batch| history.batch(*batch).is_some_and(|log| !log.rows.is_empty()))
     };
-    let start = log.own.partition_point(|(order, _)| *order <= after);
-    let own = log.own[start..].iter().take_while(move |(order, _)| *order < before).map(|(_, batch)| *batch);
-    own.filter(|batch| history.batch(*batch).is_some_and(|log| !log.rows.is_empty()))
+    if !done.captured {
+        // Nobody told the engine: it finds the difference when it next looks at the row, whenever that is.
+        return between(done.order, Order::MAX).collect();
+    }
+    let mut batches = Vec::new();
+    for number in &done.drains {
+        let drain = |number: u64| log.drains.get(number as usize).copied();
+        batches.extend(between(drain(number - 1).unwrap_or(Order::MAX), drain(*number).unwrap_or(Order::MAX)));
+        if batches.iter().any(|batch| !history.is_gone(*batch)) {
+            break;
+        }
+    }
+    batches
 }
 
 /// True when what the transaction did may be gone for ever, or may name less than its author saw: a restored database no
@@ -28,10 +36,10 @@ pub fn batches_of(history: &History, commit: CommitId) -> impl Iterator<Item = B
 /// engine was finding out what the database shows.
 pub fn is_excused(history: &History, commit: CommitId) -> bool {
     let done = &history.commits()[commit];
-    if done.dropped || batches_of(history, commit).any(|batch| history.is_gone(batch)) {
+    if done.dropped || batches_of(history, commit).into_iter().any(|batch| history.is_gone(batch)) {
         return true;
     }
-    let written = batches_of(history, commit).filter_map(|batch| history.batch(batch)).map(|log| log.order).min();
+    let written = batches_of(history, commit).into_iter().filter_map(|batch| history.batch(batch)).map(|log| log.order).min();
     history.nodes()[done.node].recoveries.iter().any(|(from, until)| {
         done.order < until.unwrap_or(Order::MAX) && written.is_none_or(|written| written > *from)
     })

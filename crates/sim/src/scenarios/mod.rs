@@ -89,6 +89,8 @@ scenarios! {
     OneLifeEndsLate = "one-life-ends-late", 3, lives::one_ends_late;
     /// A node dies between a drain and the removal of the drained entries.
     DrainedTwice = "drained-twice", 3, resets::drained_twice;
+    /// Both sides of a cut reset the same counters.
+    ConcurrentResets = "concurrent-resets", 3, resets::concurrent_resets;
     /// A store comes back from before removals that everybody has collected.
     ForgottenRemovals = "forgotten-removals", 3, resets::forgotten_removals;
     /// A newcomer starts long after its epoch.

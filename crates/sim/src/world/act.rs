@@ -7,7 +7,7 @@ use crdt::{BatchId, Hlc, Namespace, ReplicaId, VersionVector};
 use replica::Signer;
 use replica::message::Message;
 
-use super::machine::Machine;
+use super::machine::{CrashPoint, Machine, RequestKind};
 use super::{Process, World};
 use crate::coverage::Fault;
 use crate::database::Database;
@@ -74,6 +74,11 @@ impl World {
     pub fn back_up(&mut self, node: usize) -> Records {
         self.line(Some(node), || "a backup is taken".into());
         self.machines[node].disk.backup()
+    }
+
+    /// Lets a process die before its database deletes drained entries.
+    pub fn crash_before_delete(&mut self, node: usize) {
+        self.machines[node].crash = Some(CrashPoint::Request { kind: RequestKind::Delete, after: false });
     }
 
     /// Puts a store back, and says so.

@@ -93,13 +93,14 @@ impl Node {
         admitted.then_some(Group { first, until })
     }
 
-    /// True when nobody in sight has more of a replica, and its node writes under another id by now: the rest of a group
-    /// was lost with a disk.
+    /// True when no member has more of a replica, each was heard, and its node writes under another id by now: the rest of
+    /// a group was lost with a disk.
     fn is_abandoned(&self, replica: ReplicaId) -> bool {
         let rows = self.matrix.rows().map(|row| row.replicas.as_slice());
         let mut nodes = rows.chain([self.replicas.as_slice()]).filter(|used| used.contains(&replica)).peekable();
         let own = self.log.head(replica);
-        nodes.peek().is_some()
+        self.has_heard_everybody()
+            && nodes.peek().is_some()
             && nodes.all(|used| used.last() != Some(&replica))
             && self.links.values().all(|link| link.heads.get(&replica).is_none_or(|head| *head <= own))
     }

@@ -8,7 +8,7 @@ use crdt::{Key, ReplicaId, VersionVector};
 
 use super::{Node, Then};
 use crate::effect::{Effect, Report};
-use crate::message::{Chunk, Manifest, Message};
+use crate::message::{Chunk, Manifest, Message, write_vector};
 use crate::record::{Found, Meta, RecordKey};
 use crate::snapshot::{ChunkContent, Donor, Install, content_hash, join_chunk};
 use crate::time::Now;
@@ -77,9 +77,13 @@ impl Node {
                 continue;
             }
             self.snapshots_given += 1;
-            // The id tells this donor's life apart from an earlier one: its replica id is part of it.
-            let id = (self.replica().0 as u64).wrapping_add(self.snapshots_given << 32 | self.applied.len() as u64);
             let cut = self.applied.clone();
+            // Two snapshots have one id only if they are the same, also over a restart of the donor.
+            let mut writer = Writer::new();
+            writer.raw(&self.replica().to_bytes());
+            writer.varint(self.snapshots_given);
+            write_vector(&mut writer, &cut);
+            let id = u128::from_be_bytes(content_hash(&writer.into_bytes())) as u64;
             let hash = |replica| self.log.stream(replica).and_then(|stream| stream.hash_at(cut.seq(replica)));
             let hashes = cut.iter().filter_map(|(replica, _)| Some((replica, hash(replica)?))).collect();
             let manifest = Manifest { id, cut, clock: self.clock.last(), hashes };

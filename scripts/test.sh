@@ -20,13 +20,19 @@ if [ -n "${CI:-}" ]; then
 fi
 
 stage 'tools' sh scripts/install-tools.sh
-stage 'format' cargo fmt -p crdt -p replica --check
+stage 'format' cargo fmt --all --check
 # shellcheck disable=SC2086 # `locked` is one word or none, here and below.
 stage 'clippy' cargo clippy $locked --all-targets -- -D warnings
 # shellcheck disable=SC2086
 stage 'build the tests' cargo nextest run $locked --no-run
 # shellcheck disable=SC2086
+stage 'build the simulator' cargo build $locked -p sim
+# shellcheck disable=SC2086
 stage 'documentation tests' cargo test $locked --doc
+stage 'simulate 200 seeds' sh scripts/simulate.sh 200 5 1
+# shellcheck disable=SC2086
+stage 'deliberate bugs are caught' cargo nextest run $locked -p sim --features mutants --test mutants --no-fail-fast
+stage 'fuzz the decoders, 5 s each' sh scripts/fuzz.sh --seconds 5
 stage_times
 
 printf '\n==> unit and integration tests\n'

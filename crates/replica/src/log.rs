@@ -108,12 +108,7 @@ impl Log {
     }
 
     /// Appends the next batch of its replica; the caller has checked that it is the next.
-    pub(crate) fn append(
-        &mut self,
-        header: BatchHeader,
-        bytes: Vec<u8>,
-        received_mono_ms: u64,
-    ) -> Option<ChainHash> {
+    pub(crate) fn append(&mut self, header: BatchHeader, bytes: Vec<u8>, received_mono_ms: u64) -> Option<ChainHash> {
         let stream = self.streams.entry(header.id.replica).or_default();
         debug_assert_eq!(stream.head() + 1, header.id.seq, "the caller appends without gaps");
         let hash = stream.head_hash().map(|previous| chain_hash(&previous, &bytes));

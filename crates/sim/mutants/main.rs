@@ -142,7 +142,8 @@ fn is_caught(mutant: Mutant) {
     let mut others = Vec::new();
     for seed in 1..=row.seeds {
         let run = std::panic::catch_unwind(|| row.runs.run(seed).violation);
-        let stopped = |_| Some(Violation { invariant: ASSERTION, node: None, key: "run".into(), what: "stopped".into() });
+        let stopped =
+            |_| Some(Violation { invariant: ASSERTION, node: None, key: "run".into(), what: "stopped".into() });
         let Some(violation) = run.unwrap_or_else(stopped) else { continue };
         if row.invariants.contains(&violation.invariant) {
             println!("{}: seed {seed}, {violation}", mutant.name());

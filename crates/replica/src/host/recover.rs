@@ -91,7 +91,9 @@ impl Node {
         let Some(host) = &self.host else { return 0 };
         let rechecks = host.recheck.is_some() || !host.foreign.is_empty() || !host.lost.is_empty();
         let Some(recovery) = &host.recovery else { return u8::from(rechecks) | u8::from(rechecks) << 2 };
-        u8::from(recovery.is_unproven) | u8::from(recovery.database_went_back) << 1 | u8::from(recovery.has_evidence || rechecks) << 2
+        u8::from(recovery.is_unproven)
+            | u8::from(recovery.database_went_back) << 1
+            | u8::from(recovery.has_evidence || rechecks) << 2
     }
 
     /// A peer knows more of our replicas than our log does: what this node did since its store's moment, it forgot.
@@ -218,7 +220,8 @@ impl Node {
         };
         let shadow = self.host.as_ref().and_then(|host| host.shadow.get(row)).cloned().unwrap_or_default();
         // Equal sums are not equal increments: what the site counted may be missing although the sums agree.
-        let has_counted = view.sums.iter().any(|(name, sum)| shadow.sums.get(name).map(|sum| sum.amount) != Some(sum.amount));
+        let has_counted =
+            view.sums.iter().any(|(name, sum)| shadow.sums.get(name).map(|sum| sum.amount) != Some(sum.amount));
         if !fits || has_counted {
             self.report(Report::Rescued { row: row.clone(), image: image.cloned() });
         }

@@ -128,7 +128,8 @@ impl Node {
             return Err(CommitError::StoreFailed);
         }
         let listens = self.listen_until_mono_ms.is_some() && !active(Mutant::SequenceReused);
-        if self.epoch.number == 0 || listens || (self.is_joining() && !active(Mutant::ApplyDuringJoin)) || self.rebuild {
+        if self.epoch.number == 0 || listens || (self.is_joining() && !active(Mutant::ApplyDuringJoin)) || self.rebuild
+        {
             return Err(CommitError::NotReady);
         }
         check(intents)?;

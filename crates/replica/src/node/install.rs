@@ -43,7 +43,6 @@ impl Node {
         more.peek().is_some() && more.all(|link| link.below_floor.get(&replica).is_some_and(|floor| own < *floor))
     }
 
-
     fn ask_snapshot(&mut self, now: Now, peer: &str) {
         if self.install.is_some() || self.install_asked.is_some() {
             return;
@@ -338,7 +337,8 @@ impl Node {
             Some(_) => {}
             None => {
                 let cut = self.links.values().flat_map(|link| link.below_floor.keys());
-                let is_behind = cut.copied().collect::<BTreeSet<_>>().into_iter().any(|stream| self.is_cut_everywhere(stream));
+                let is_behind =
+                    cut.copied().collect::<BTreeSet<_>>().into_iter().any(|stream| self.is_cut_everywhere(stream));
                 if !self.rebuild && !is_behind {
                     return;
                 }

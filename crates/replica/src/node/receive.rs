@@ -1,8 +1,8 @@
 //! Receiving: every message is checked, every batch is verified and logged, nothing is applied here.
 
-use crdt::{BatchHeader, BatchId, ReplicaId};
 use crdt::change::Envelope;
 use crdt::error::DecodeError;
+use crdt::{BatchHeader, BatchId, ReplicaId};
 
 use super::{Hold, Node, Then};
 use crate::effect::{Effect, Report};

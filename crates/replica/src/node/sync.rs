@@ -310,8 +310,7 @@ impl Node {
     /// True when every member has told what it has.
     pub(crate) fn has_heard_everybody(&self) -> bool {
         let heard = |member: &String| self.links.get(member).is_some_and(|link| link.digests_heard > 0);
-        self.epoch.number > 0
-            && self.epoch.members.keys().filter(|member| **member != self.setup.node).all(heard)
+        self.epoch.number > 0 && self.epoch.members.keys().filter(|member| **member != self.setup.node).all(heard)
     }
 
     pub(super) fn give_audit(&mut self, to: &str, vector: &VersionVector) {

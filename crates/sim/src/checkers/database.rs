@@ -101,7 +101,10 @@ fn check_row(world: &dyn WorldRead, nodes: &[(NodeIndex, &dyn NodeRead)], row: &
         }
         // Names are repaired only where there is a database to repair them for.
         let plain = |image: RowImage| -> RowImage {
-            image.into_iter().map(|(column, value)| (column.clone(), base(world.schema(), row, &column, &value))).collect()
+            image
+                .into_iter()
+                .map(|(column, value)| (column.clone(), base(world.schema(), row, &column, &value)))
+                .collect()
         };
         let shown = shown.map(plain);
         let (first, expected) = view.get_or_insert_with(|| (*node, shown.clone()));

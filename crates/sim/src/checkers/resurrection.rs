@@ -81,8 +81,9 @@ impl Resurrection {
             }
             let early = members.iter().find_map(|member| unapplied_write(world, node, *member, batch));
             if let Some(write) = early {
-                let what =
-                    format!("the stable cut covers it, but {write}, written before its author had it, is not applied here");
+                let what = format!(
+                    "the stable cut covers it, but {write}, written before its author had it, is not applied here"
+                );
                 return refuse(6, Some(node), batch, what);
             }
         }

@@ -195,9 +195,10 @@ impl ValueLedger {
 
     fn is_write_excused(&self, history: &History, writer: &Writer) -> bool {
         match writer.source {
-            Source::Door(number) => history.doors().get(number).is_none_or(|door| {
-                door.void || history.is_gone(door.batch) || !door.acknowledged
-            }),
+            Source::Door(number) => history
+                .doors()
+                .get(number)
+                .is_none_or(|door| door.void || history.is_gone(door.batch) || !door.acknowledged),
             Source::Sql(commit) => {
                 let own = |batch: &&BatchId| history.owner(batch.replica) == Some(writer.node);
                 let later = |batch: &&BatchId| history.batch(**batch).is_some_and(|log| log.order >= writer.order);

@@ -39,10 +39,12 @@ pub fn is_excused(history: &History, commit: CommitId) -> bool {
     if done.dropped || batches_of(history, commit).into_iter().any(|batch| history.is_gone(batch)) {
         return true;
     }
-    let written = batches_of(history, commit).into_iter().filter_map(|batch| history.batch(batch)).map(|log| log.order).min();
-    history.nodes()[done.node].recoveries.iter().any(|(from, until)| {
-        done.order < until.unwrap_or(Order::MAX) && written.is_none_or(|written| written > *from)
-    })
+    let written =
+        batches_of(history, commit).into_iter().filter_map(|batch| history.batch(batch)).map(|log| log.order).min();
+    history.nodes()[done.node]
+        .recoveries
+        .iter()
+        .any(|(from, until)| done.order < until.unwrap_or(Order::MAX) && written.is_none_or(|written| written > *from))
 }
 
 /// Whether the database of the author of `later` showed what `earlier` had done when `later` was committed.

@@ -252,7 +252,13 @@ fn told(record: &[u8]) -> String {
     for change in batch.into_iter().flat_map(|batch| batch.changes) {
         let Some(row) = Key::of_change(&change).and_then(|key| RowId::from_key(&key)) else { continue };
         let Content::Op(Op::Row(delta)) = change.content else { continue };
-        text.push_str(&format!("; {} insert {} lives {:?} ends {:?}", name_of(&row), delta.insert, delta.lives, delta.ends));
+        text.push_str(&format!(
+            "; {} insert {} lives {:?} ends {:?}",
+            name_of(&row),
+            delta.insert,
+            delta.lives,
+            delta.ends
+        ));
         for column in delta.columns {
             let (removes, add) = (column.removes, column.add);
             if !removes.is_empty() || add.is_some() {

@@ -181,6 +181,15 @@ impl Host {
         self.phase == Phase::Idle
     }
 
+    /// True when nothing is under way but a look at the outbox or at rows, without a reason to expect anything there.
+    fn only_looks(&self) -> bool {
+        match &self.phase {
+            Phase::Idle | Phase::Busy(Work::Scanning { .. }) => true,
+            Phase::Busy(Work::Draining(rows)) => rows.is_empty(),
+            Phase::Busy(_) => false,
+        }
+    }
+
     fn begin(&mut self, work: Work) {
         self.phase = Phase::Busy(work);
     }

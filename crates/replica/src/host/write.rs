@@ -112,7 +112,7 @@ impl Node {
 
     pub(crate) fn host_is_settled(&self) -> bool {
         let quiet = |host: &Host| host.suspects.is_empty() && host.drained.is_empty() && !host.notified;
-        self.host_shows_all() && self.host.as_ref().is_none_or(|host| quiet(host) && host.is_idle())
+        self.host_shows_all() && self.host.as_ref().is_none_or(|host| quiet(host) && host.only_looks())
     }
 
     /// What the database shall show of a row: its view, under the name that it is assigned.

@@ -48,18 +48,18 @@ fn lose_rows(run: &mut Run, random: &mut Random) -> Result<(), Violation> {
     run.world.swarm.pause_us = AWAY_US;
     run.until(WRITES_US + SETTLES_US)?;
     run.world.stop_machine(DAMAGED);
-    let mut records = run.world.back_up(DAMAGED);
+    let mut picture = run.world.take_picture(DAMAGED);
     let is_row = |key: &&RecordKey| match key {
         RecordKey::Object(bytes) => Key::from_bytes(bytes).is_ok_and(|key| key.kind == Kind::Row),
         _ => false,
     };
-    let rows: Vec<RecordKey> = records.keys().filter(is_row).cloned().collect();
+    let rows: Vec<RecordKey> = picture.records.keys().filter(is_row).cloned().collect();
     for _ in 0..ROWS_LOST {
         if let Some(row) = random.pick(&rows) {
-            records.remove(row);
+            picture.records.remove(row);
         }
     }
-    run.world.put_back_unnoticed(DAMAGED, records);
+    run.world.put_back_unnoticed(DAMAGED, picture, false);
     run.world.start_machine(DAMAGED);
     run.until(WRITES_US + 2 * SETTLES_US)
 }

@@ -188,6 +188,7 @@ pub struct History {
     epochs: BTreeMap<u64, BTreeSet<NodeIndex>>,
     evicted: BTreeSet<NodeIndex>,
     seals: BTreeMap<ReplicaId, u64>,
+    forged: BTreeSet<BatchId>,
     traffic: BTreeMap<(NodeIndex, NodeIndex), u64>,
     jumped_ms: u64,
     order: Order,
@@ -410,6 +411,11 @@ impl History {
         self.seals.extend(seals);
         let undrained = |commit: &&mut SqlCommit| commit.node == node && commit.drains.is_empty();
         self.commits.iter_mut().filter(undrained).for_each(|commit| commit.dropped = true);
+    }
+
+    /// Two batches under this dot are brought on purpose: nodes must notice, and that is all.
+    pub fn forged(&mut self, batch: BatchId) {
+        self.forged.insert(batch);
     }
 
     /// A wall clock ran ahead of virtual time by this much more than before. Only written down: nodes take ages on

@@ -14,9 +14,10 @@ pub struct OneHash {
 
 impl Checker for OneHash {
     fn check_step(&mut self, world: &dyn WorldRead, _oracle: &Oracle, _node: NodeIndex) -> Verdict {
-        let forks = world.history().forks();
-        if let Some(fork) = forks.get(self.forks) {
-            self.forks = forks.len();
+        let history = world.history();
+        let forks = &history.forks()[self.forks..];
+        self.forks += forks.len();
+        if let Some(fork) = forks.iter().find(|fork| !history.is_forged(fork.batch)) {
             let what = "two contents were seen under this dot; the second one here".to_owned();
             return refuse(3, Some(fork.node), fork.batch, what);
         }
@@ -24,7 +25,9 @@ impl Checker for OneHash {
         let new = &reports[self.reports.min(reports.len())..];
         self.reports = reports.len();
         for report in new {
-            if let Report::IdempotencyViolation { batch, from } = &report.report {
+            if let Report::IdempotencyViolation { batch, from } = &report.report
+                && !history.is_forged(*batch)
+            {
                 return refuse(
                     3,
                     Some(report.node),

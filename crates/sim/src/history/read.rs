@@ -72,6 +72,11 @@ impl History {
         sealed_out || self.batch(batch).is_some_and(|log| log.lost && log.holders == 0)
     }
 
+    /// True for a dot under which two batches were brought on purpose.
+    pub fn is_forged(&self, batch: BatchId) -> bool {
+        self.forged.contains(&batch)
+    }
+
     /// All batches that were written or seen.
     pub fn batches(&self) -> impl Iterator<Item = (BatchId, &BatchLog)> {
         self.batches.iter()

@@ -22,10 +22,12 @@ pub(super) fn amnesia(stage: &mut Stage) -> Result<(), Violation> {
     stage.world().swarm.intervals.listen_ms = 20_000;
     stage.pass(10, 20)?;
     let node = stage.random.index(3);
-    let backup = stage.world().back_up(node);
+    let picture = stage.world().take_picture(node);
     stage.pass(5, 20)?;
     stage.world().stop_machine(node);
-    stage.world().put_back_unnoticed(node, backup);
+    // Of the whole machine, its database says nothing either: only peers know more.
+    let whole_machine = stage.random.one_in(2);
+    stage.world().put_back_unnoticed(node, picture, whole_machine);
     stage.pass(1, 3)?;
     stage.world().start_machine(node);
     stage.pass(10, 40)

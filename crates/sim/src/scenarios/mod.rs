@@ -77,6 +77,10 @@ scenarios! {
     Poison = "poison", 3, refusal::poison;
     /// A batch of a later version holds a change of an unknown kind.
     UnknownChange = "unknown-change", 3, refusal::unknown_change;
+    /// A batch with a MAC that fits does not decode.
+    UnreadableChange = "unreadable-change", 3, refusal::unreadable_change;
+    /// Two batches stand under one dot.
+    Fork = "fork", 3, refusal::fork;
     /// A clock is a day ahead.
     Fenced = "fenced", 3, refusal::fenced;
     /// All doors write at one moment.

@@ -31,6 +31,22 @@ pub(super) fn unknown_change(stage: &mut Stage) -> Result<(), Violation> {
     stage.pass(20, 40)
 }
 
+/// A batch that does not decode although its MAC fits is set aside, and holds up nobody else.
+pub(super) fn unreadable_change(stage: &mut Stage) -> Result<(), Violation> {
+    stage.pass(5, 15)?;
+    let node = stage.random.index(3);
+    stage.world().bring_unreadable_change(node);
+    stage.pass(20, 40)
+}
+
+/// Two batches under one dot: everybody notices, stops that stream, and goes on with all others.
+pub(super) fn fork(stage: &mut Stage) -> Result<(), Violation> {
+    stage.pass(5, 15)?;
+    let node = stage.random.index(3);
+    stage.world().bring_fork(node, (node + 1) % 3);
+    stage.pass(20, 40)
+}
+
 /// A clock a day ahead: its writes are fenced until the operator releases them, and nobody follows it.
 pub(super) fn fenced(stage: &mut Stage) -> Result<(), Violation> {
     stage.pass(5, 15)?;

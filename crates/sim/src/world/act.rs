@@ -10,11 +10,20 @@ use replica::message::Message;
 use super::machine::{CrashPoint, Machine, RequestKind};
 use super::{Process, World};
 use crate::coverage::Fault;
-use crate::database::Database;
+use crate::database::{Database, Store};
 use crate::disk::Records;
 use crate::history::Opened;
 use crate::network::{PartitionId, PartitionShape};
 use crate::signer::Keys;
+
+/// A whole machine at one moment.
+#[derive(Clone, Debug)]
+pub struct Picture {
+    /// What its disk held.
+    pub records: Records,
+    database: Option<Store>,
+    commits: usize,
+}
 
 impl World {
     /// Cuts the network until [`World::heal_cut`].
@@ -76,6 +85,13 @@ impl World {
         self.machines[node].disk.backup()
     }
 
+    /// A picture of a whole machine: its store and its database, of one moment.
+    pub fn take_picture(&mut self, node: usize) -> Picture {
+        let machine = &self.machines[node];
+        let database = machine.database.as_ref().map(|database| database.store().clone());
+        Picture { records: self.back_up(node), database, commits: self.machines[node].commits.len() }
+    }
+
     /// Lets a process die before its database deletes drained entries.
     pub fn crash_before_delete(&mut self, node: usize) {
         self.machines[node].crash = Some(CrashPoint::Request { kind: RequestKind::Delete, after: false });
@@ -89,31 +105,63 @@ impl World {
         self.line(Some(node), || "a backup is put back".into());
     }
 
-    /// Puts a store back without telling the node that its continuity is broken.
-    pub fn put_back_unnoticed(&mut self, node: usize, records: Records) {
+    /// Puts a machine back to an earlier picture, or only its store, without telling the node that its continuity is
+    /// broken.
+    pub fn put_back_unnoticed(&mut self, node: usize, picture: Picture, with_database: bool) {
+        let Picture { records, database, commits } = picture;
         self.machines[node].disk.restore(records);
         self.machines[node].opens_as(Opened::StoreRestored);
         self.machines[node].continuity = replica::Continuity::Proven;
+        let machine = &mut self.machines[node];
+        if let (Some(store), Some(database), true) = (database, &mut machine.database, with_database) {
+            database.restore(store);
+            let dropped = machine.commits.split_off(commits.min(machine.commits.len()));
+            self.history.database_restored(node, dropped);
+            self.database_went_away(node);
+        }
         self.fault(Fault::RestoredStore);
         self.line(Some(node), || "a backup is put back, and nobody says so".into());
     }
 
     /// Lets a batch with a change of an unknown kind arrive at a machine, from a member that is a version ahead.
     pub fn bring_unknown_change(&mut self, node: usize) {
+        let replica = ReplicaId(self.random.next_u128());
+        self.bring(node, replica, Some(Content::Unknown { code: 9, bytes: vec![1, 2, 3] }));
+    }
+
+    /// Lets a batch arrive whose MAC fits and whose change does not decode: from a member with a broken encoder.
+    pub fn bring_unreadable_change(&mut self, node: usize) {
+        let replica = ReplicaId(self.random.next_u128());
+        // The code of a register, and behind it what no register is.
+        self.bring(node, replica, Some(Content::Unknown { code: 0, bytes: vec![0xff, 0xff] }));
+    }
+
+    /// Lets two batches under one dot arrive at two machines: from a member whose replica id somebody else used as well.
+    /// They change nothing, so that the states stay equal.
+    pub fn bring_fork(&mut self, one: usize, other: usize) {
+        let replica = ReplicaId(self.random.next_u128());
+        self.history.forged(BatchId { replica, seq: 1 });
+        self.bring(one, replica, None);
+        self.now_us += 1_000;
+        self.bring(other, replica, None);
+    }
+
+    fn bring(&mut self, node: usize, replica: ReplicaId, content: Option<Content>) {
         let Some(from) = self.running().into_iter().find(|other| *other != node) else { return };
-        let id = BatchId { replica: ReplicaId(self.random.next_u128()), seq: 1 };
-        let hlc = Hlc::from_millis(self.clock_of(from).wall_ms);
+        let id = BatchId { replica, seq: 1 };
+        let hlc = Hlc::from_millis(self.clock_of(from).wall_ms + node as u64);
         let header = BatchHeader { id, more: false, hlc, context: VersionVector::new() };
-        let content = Content::Unknown { code: 9, bytes: vec![1, 2, 3] };
-        let change = Change { namespace: Namespace(1), path: vec![b"later".as_slice().into()], stamp: hlc, content };
+        let change =
+            |content| Change { namespace: Namespace(1), path: vec![b"later".as_slice().into()], stamp: hlc, content };
         let keys = Keys::new(Rc::clone(&self.machines[from].key));
-        let signed = Batch { header, changes: vec![change] }.to_signed_bytes(keys.key_id());
+        let signed =
+            Batch { header, changes: content.map(change).into_iter().collect() }.to_signed_bytes(keys.key_id());
         let mac = keys.sign(&signed);
         let bytes = Message::Batches(vec![seal(signed, mac)]).to_bytes();
         let (now, name) = (self.clock_of(node), self.machines[from].name.clone());
         if let Some(process) = &mut self.machines[node].process {
             process.node.handle_message(now, &name, &bytes);
-            self.line(Some(node), || format!("hears a batch of a later version, {id}, from {name}"));
+            self.line(Some(node), || format!("hears a batch that nobody wrote, {id}, from {name}"));
             self.settle(node);
         }
     }

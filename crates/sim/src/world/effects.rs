@@ -182,6 +182,9 @@ impl World {
             clock: process.node.clock(),
         };
         self.history.observe(node, seen);
+        if process.node.keyspace().journal_entries() > 0 {
+            self.coverage.path(Path::Journaled);
+        }
         if self.machines[node].catching_up.is_some() {
             self.review_catching_up(node);
         }

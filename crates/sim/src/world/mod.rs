@@ -34,6 +34,7 @@ use crate::signer::sign_epoch;
 use crate::swarm::Swarm;
 use crate::trace::Trace;
 use crate::workload::Workload;
+pub use act::Picture;
 use clients::Client;
 use event::Event;
 use links::Connections;

@@ -62,7 +62,7 @@ impl Node {
     /// The next group of this replica, if all of it is here and nothing holds it back: what one snapshot of an outbox
     /// showed becomes visible as a whole, however many batches it was split into.
     fn ready_group(&mut self, now: Now, replica: ReplicaId) -> Option<Group> {
-        if self.held.contains_key(&replica) {
+        if self.waits_for_a_person(replica) {
             return None;
         }
         let first = BatchId { replica, seq: self.applied.seq(replica) + 1 };
@@ -103,6 +103,12 @@ impl Node {
             && nodes.peek().is_some()
             && nodes.all(|used| used.last() != Some(&replica))
             && self.links.values().all(|link| link.heads.get(&replica).is_none_or(|head| *head <= own))
+    }
+
+    /// True when nothing of a replica is applied until a person acts. What was logged before a fork was noticed is applied:
+    /// what others wrote later may build on it.
+    pub(super) fn waits_for_a_person(&self, replica: ReplicaId) -> bool {
+        self.held.get(&replica).is_some_and(|(_, hold)| *hold != Hold::Forked)
     }
 
     fn apply_group(&mut self, now: Now, group: Group) {

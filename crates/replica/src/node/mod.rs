@@ -451,7 +451,7 @@ impl Node {
         let waiting = self
             .log
             .streams()
-            .any(|(replica, stream)| stream.head() > self.applied.seq(replica) && !self.held.contains_key(&replica));
+            .any(|(replica, stream)| stream.head() > self.applied.seq(replica) && !self.waits_for_a_person(replica));
         !waiting && self.install.is_none() && !self.rebuild && !self.gate.is_waiting() && self.host_is_settled()
     }
 

@@ -17,7 +17,7 @@ use replica::Report;
 use replica::host::RowId;
 
 use super::{Checker, RowContent, Verdict, WorldRead, present, refuse, rescued, show_row};
-use crate::history::{History, NodeIndex, Vector};
+use crate::history::{History, NodeIndex, Reported, Vector};
 use crate::oracle::lives::Lives;
 use crate::oracle::names::is_repaired;
 use crate::oracle::sight::is_excused;
@@ -95,7 +95,9 @@ impl Resurrection {
 fn unapplied_write(world: &dyn WorldRead, node: NodeIndex, member: NodeIndex, batch: BatchId) -> Option<BatchId> {
     let history = world.history();
     let log = &history.nodes()[member];
-    if member == node || !log.store_lost.is_empty() {
+    // Where two nodes have one name, a row may be the other one's, until an operator stops it.
+    let is_doubled = |reported: &Reported| matches!(reported.report, Report::NodeIdCollision { .. });
+    if member == node || !log.store_lost.is_empty() || history.reports().iter().any(is_doubled) {
         return None;
     }
     let replica = log.now.replica;

@@ -115,7 +115,8 @@ impl Node {
             // Everything that the database shows and this node does not know is what the site wrote.
             host.recovery = None;
             host.notified = true;
-            return self.shown_follows();
+            self.shown_follows();
+            return self.work_host(now);
         }
         recovery.caught_up |= recovery.has_evidence && ((is_heard && is_caught_up) || waited);
         if !recovery.caught_up {

@@ -87,11 +87,17 @@ impl Node {
 
     pub(crate) fn host_timer(&self) -> Option<u64> {
         let host = self.host.as_ref()?;
-        if !host.is_idle() {
+        if !host.is_idle() || self.is_joining() {
             return None;
+        }
+        if host.unsettled {
+            return Some(host.retry_at_mono_ms);
         }
         if let Some(recovery) = &host.recovery {
             return Some(recovery.timer().max(host.retry_at_mono_ms));
+        }
+        if self.is_rebuilding() {
+            return None;
         }
         let next = host.poll_at_mono_ms.min(host.scan_at_mono_ms);
         Some(next.max(host.retry_at_mono_ms))

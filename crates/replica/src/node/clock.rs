@@ -152,6 +152,8 @@ impl Node {
     /// When the next delayed batch may be applied.
     pub(super) fn skew_timer(&self) -> Option<u64> {
         let waiting = self.skew_reported.iter().filter_map(|batch| self.log.get(*batch));
-        waiting.map(|logged| logged.received_mono_ms + self.setup.intervals.skew_delay_ms).min()
+        let due = waiting.map(|logged| logged.received_mono_ms + self.setup.intervals.skew_delay_ms);
+        // What is due already waits for something else.
+        due.filter(|due_mono_ms| *due_mono_ms > self.worked_at_mono_ms).min()
     }
 }

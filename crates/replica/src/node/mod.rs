@@ -180,6 +180,8 @@ pub struct Node {
     is_restored: bool,
     /// Until then, or until every reachable member was heard, nothing is written under the last replica id.
     listen_until_mono_ms: Option<u64>,
+    /// Everything that was possible then was done.
+    worked_at_mono_ms: u64,
     pub(crate) host: Option<Host>,
     remains: collect::Remains,
     ages: BTreeMap<(Key, Vec<Name>, Dot), u64>,
@@ -298,9 +300,10 @@ impl Node {
 
     /// Does everything that became possible, and hands out one group for all of it.
     pub(crate) fn work(&mut self, now: Now) {
-        if self.listen_until_mono_ms.is_some_and(|until| now.mono_ms >= until) || self.has_heard_everybody() {
+        if self.listen_until_mono_ms.is_some_and(|until| now.mono_ms >= until || self.has_heard_everybody()) {
             self.listen_until_mono_ms = None;
         }
+        self.worked_at_mono_ms = now.mono_ms;
         self.give_snapshots();
         self.plan_pulls(now);
         self.apply_ready(now);

@@ -122,6 +122,7 @@ impl Node {
             rebuild: false,
             is_restored: false,
             listen_until_mono_ms: None,
+            worked_at_mono_ms: 0,
             host,
             remains: collect::Remains::default(),
             ages: BTreeMap::new(),

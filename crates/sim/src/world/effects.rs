@@ -2,12 +2,12 @@
 
 use crdt::{Content, Envelope, Key, Op};
 use replica::host::RowId;
-use replica::{Effect, MintReason, RecordKey, Report, Ticket, WriteGroup};
+use replica::{Effect, MintReason, Now, RecordKey, Report, Ticket, WriteGroup};
 
 use super::World;
 use super::event::Event;
 use super::machine::CrashPoint;
-use crate::checkers::show_row as name_of;
+use crate::checkers::{Violation, show_row as name_of};
 use crate::coverage::{Fault, Path};
 use crate::history::Observed;
 
@@ -151,8 +151,18 @@ impl World {
                 running.node.handle_timeout(now);
             }
             self.settle(node);
+            self.check_timer_was_served(node, now);
         } else {
             self.plan_timer(node);
+        }
+    }
+
+    /// A timer that is served and still due would keep a processor busy for nothing.
+    fn check_timer_was_served(&mut self, node: usize, now: Now) {
+        let due_ms = self.machines[node].process.as_ref().and_then(|process| process.node.poll_timeout());
+        if let Some(due_ms) = due_ms.filter(|due_ms| *due_ms <= now.mono_ms) {
+            let what = format!("due at {due_ms} ms, served at {} ms, and still due", now.mono_ms);
+            self.violation = Some(Violation { invariant: 10, node: Some(node), key: "timer".into(), what });
         }
     }
 

@@ -2,6 +2,8 @@
 # `make test`: everything that CI checks. Nextest comes last, so that its summary is the last thing
 # you read; the wall times of the other stages stand right above it.
 #
+# Of `bench` only the format is checked here: building it, which clippy does too, compiles every rival
+# library. `make bench` builds it.
 set -eu
 cd "$(dirname "$0")/.."
 . scripts/stages.sh

@@ -368,7 +368,6 @@ fn keys() {
         RecordKey::Drained(batch),
         RecordKey::Remains(batch),
         RecordKey::Held(batch),
-        RecordKey::Rescue(1),
     ];
     for (place, key) in records.iter().enumerate() {
         write("key", &format!("record-{place}"), &key.to_bytes());

@@ -81,7 +81,6 @@ fn limits() -> Limits {
         origin_turn_changes: 4,
         chunk_bytes_max: 200,
         snapshot_preimage_bytes_max: 400,
-        apply_attempts_max: 2,
         gc_slice_keys: 3,
         gc_threshold: 2,
         batch_changes_max: 4,

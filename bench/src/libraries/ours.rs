@@ -76,10 +76,7 @@ impl Replica for Ours {
         if id.seq != self.applied.seq(id.replica) + 1 || !self.applied.dominates(&envelope.header.context) {
             return Err("the batch came before what it needs".into());
         }
-        let mut changes = envelope.changes();
-        while let Some((index, change)) = changes.next()? {
-            self.keyspace.apply(Dot::new(id.replica, id.seq, index), &change)?;
-        }
+        self.keyspace.apply_batch(id, envelope.changes())?;
         self.applied.advance(id.replica, id.seq);
         self.clock.follow(envelope.header.hlc);
         Ok(())

@@ -16,13 +16,12 @@
 use minicbor::data::Type;
 use minicbor::{Decoder, Encoder};
 
-use crate::dot::{BatchId, Dot, ReplicaId};
+pub use crate::changes::{CellWrite, ChangeRef, Changes};
+use crate::dot::{BatchId, ReplicaId};
 use crate::error::DecodeError;
 use crate::hlc::Hlc;
-use crate::object::{Kind, Name, Op, PATH_DEPTH_MAX};
-use crate::pack::{CHANGES_MAX, DotTable, REPLICAS_MAX, Reader, SEQ_MAX, ValueRef, Writer};
-use crate::register::RegisterDelta;
-use crate::set::NAME_BYTES_MAX;
+use crate::object::{Name, Op};
+use crate::pack::{CHANGES_MAX, DotTable, REPLICAS_MAX, SEQ_MAX, Writer};
 use crate::vector::VersionVector;
 
 /// Format version of batches. 0 until the first release: golden bytes change deliberately.
@@ -34,9 +33,9 @@ pub const MAC_BYTES: usize = 16;
 
 const MAGIC: &[u8; 3] = b"CRB";
 const TRAILER_BYTES: usize = 4 + MAC_BYTES;
-const HEAD_NAMESPACE: u8 = 16;
-const HEAD_STAMP: u8 = 32;
-const HEAD_DEPTH: u8 = 64;
+pub(crate) const HEAD_NAMESPACE: u8 = 16;
+pub(crate) const HEAD_STAMP: u8 = 32;
+pub(crate) const HEAD_DEPTH: u8 = 64;
 
 /// The site of a network that a change belongs to.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
@@ -117,7 +116,7 @@ impl BatchHeader {
     /// The replicas that dots are relative to: the writer first, then the context.
     fn table(&self) -> DotTable {
         let own = (self.id.replica, self.id.seq);
-        DotTable::new(core::iter::once(own).chain(self.context.iter()).collect())
+        DotTable::new(core::iter::once(own).chain(self.context.iter()))
     }
 }
 
@@ -205,15 +204,7 @@ impl<'a> Envelope<'a> {
 
     /// The changes one after the other.
     pub fn changes(&self) -> Changes<'a> {
-        Changes {
-            reader: Reader::new(self.changes),
-            table: self.header.table(),
-            id: self.header.id,
-            namespace: Namespace::default(),
-            hlc: self.header.hlc,
-            next: 0,
-            count: self.change_count,
-        }
+        Changes::new(self.changes, self.header.table(), self.header.id, self.header.hlc, self.change_count)
     }
 
     /// The whole batch.
@@ -307,151 +298,8 @@ fn parse_seq(decoder: &mut Decoder<'_>) -> Result<u64, BodyError> {
     }
 }
 
-/// A change as it stands in its batch: the most frequent operation borrows its bytes.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum ChangeRef<'a> {
-    /// A register at the root, written with at most one value replaced.
-    Cell(CellWrite<'a>),
-    /// Any other change.
-    Change(Change),
-}
-
-/// The most frequent change: one value of one register at the root.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct CellWrite<'a> {
-    /// Site of the network.
-    pub namespace: Namespace,
-    /// The register's name.
-    pub name: &'a [u8],
-    /// Write stamp.
-    pub stamp: Hlc,
-    /// The value that the author saw.
-    pub replaces: Option<Dot>,
-    /// The new value.
-    pub value: ValueRef<'a>,
-}
-
-impl ChangeRef<'_> {
-    /// The change on its own.
-    pub fn into_change(self) -> Change {
-        match self {
-            Self::Change(change) => change,
-            Self::Cell(cell) => Change {
-                namespace: cell.namespace,
-                path: vec![cell.name.into()],
-                stamp: cell.stamp,
-                content: Content::Op(Op::Register(RegisterDelta {
-                    replaces: cell.replaces.into_iter().collect(),
-                    retires: Vec::new(),
-                    write: Some(cell.value.into_owned()),
-                })),
-            },
-        }
-    }
-}
-
-/// Takes the changes of a batch one after the other.
-#[derive(Clone, Debug)]
-pub struct Changes<'a> {
-    reader: Reader<'a>,
-    table: DotTable,
-    id: BatchId,
-    namespace: Namespace,
-    hlc: Hlc,
-    next: u32,
-    count: u32,
-}
-
-impl<'a> Changes<'a> {
-    /// The next change with its index, `None` after the last.
-    ///
-    /// # Errors
-    /// [`DecodeError`] for a change that does not decode; the rest cannot be read then.
-    #[allow(clippy::should_implement_trait, reason = "an error ends the iteration, which Iterator cannot say")]
-    pub fn next(&mut self) -> Result<Option<(u32, ChangeRef<'a>)>, DecodeError> {
-        if self.next == self.count {
-            self.reader.finish()?;
-            return Ok(None);
-        }
-        let index = self.next;
-        self.next += 1;
-        self.decode(index).map(|change| Some((index, change)))
-    }
-
-    fn decode(&mut self, index: u32) -> Result<ChangeRef<'a>, DecodeError> {
-        let Self { reader, table, .. } = self;
-        let at = reader.at();
-        let head = reader.byte()?;
-        if head & 128 != 0 {
-            return Err(DecodeError::Invalid { what: "head of a change", at });
-        }
-        if head & HEAD_NAMESPACE != 0 {
-            let namespace = Namespace(reader.bounded("namespace", u32::MAX.into())? as u32);
-            if namespace == self.namespace {
-                return Err(DecodeError::NotCanonical { what: "namespace", at });
-            }
-            self.namespace = namespace;
-        }
-        let namespace = self.namespace;
-        let mut stamp = self.hlc;
-        if head & HEAD_STAMP != 0 {
-            let at = reader.at();
-            let moved = reader.signed()?.checked_add(self.hlc.0.into()).and_then(|stamp| u64::try_from(stamp).ok());
-            stamp = Hlc(moved.ok_or(DecodeError::Invalid { what: "stamp", at })?);
-        }
-        let depth =
-            if head & HEAD_DEPTH == 0 { 1 } else { reader.bounded("depth of a path", PATH_DEPTH_MAX as u64)? };
-        let (stamp_repeated, depth_long) = (head & HEAD_STAMP != 0 && stamp == self.hlc, head & HEAD_DEPTH != 0);
-        if stamp_repeated || (depth_long && depth < 2) {
-            return Err(DecodeError::NotCanonical { what: "head of a change", at });
-        }
-        let name = reader.bytes("name length", NAME_BYTES_MAX)?;
-        let code = head & 15;
-        if depth == 1 && (code == 5 || code == 6) {
-            let replaces = if code == 5 { Some(reader.dot(table)?) } else { None };
-            let value = reader.value_ref()?;
-            return Ok(ChangeRef::Cell(CellWrite { namespace, name, stamp, replaces, value }));
-        }
-        let mut path: Vec<Name> = Vec::with_capacity(depth as usize);
-        path.push(name.into());
-        for _ in 1..depth {
-            path.push(reader.bytes("name length", NAME_BYTES_MAX)?.into());
-        }
-        let content = decode_content(code, reader, table)?;
-        let dot = Dot::new(self.id.replica, self.id.seq, index);
-        if matches!(&content, Content::Op(op) if !op.extends_only_before(dot)) {
-            return Err(DecodeError::Invalid { what: "chain that an increment extends", at });
-        }
-        Ok(ChangeRef::Change(Change { namespace, path, stamp, content }))
-    }
-}
-
-fn decode_content(code: u8, reader: &mut Reader<'_>, table: &DotTable) -> Result<Content, DecodeError> {
-    let kind = match code {
-        0 => Kind::Register,
-        1 => Kind::GCounter,
-        2 => Kind::PnCounter,
-        3 => Kind::Set,
-        4 => Kind::Row,
-        5 | 6 => {
-            let replaces = if code == 5 { vec![reader.dot(table)?] } else { Vec::new() };
-            let write = Some(reader.value()?);
-            return Ok(Content::Op(Op::Register(RegisterDelta { replaces, retires: Vec::new(), write })));
-        }
-        _ => {
-            let bytes = reader.bytes("length of an unknown operation", BATCH_BYTES_MAX)?.to_vec();
-            return Ok(Content::Unknown { code, bytes });
-        }
-    };
-    let at = reader.at();
-    let op = Op::decode(kind, reader, table)?;
-    if op_code(&op) != code {
-        return Err(DecodeError::NotCanonical { what: "operation", at });
-    }
-    Ok(Content::Op(op))
-}
-
-fn op_code(op: &Op) -> u8 {
+/// The number of an operation in the head of its change.
+pub(crate) fn op_code(op: &Op) -> u8 {
     match op {
         Op::Register(delta) => match (delta.replaces.len(), delta.retires.is_empty(), &delta.write) {
             (1, true, Some(_)) => 5,

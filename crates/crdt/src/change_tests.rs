@@ -1,5 +1,7 @@
 use super::*;
 use crate::counter::{CounterDelta, Increment, Seen};
+use crate::dot::Dot;
+use crate::register::RegisterDelta;
 use crate::row::{ColumnDelta, RowDelta};
 use crate::value::Value;
 

@@ -236,6 +236,11 @@ impl PnCounter {
         self.chains.iter().any(Chain::is_alive)
     }
 
+    /// True while [`PnCounter::collect`] would drop something.
+    pub fn has_remains(&self) -> bool {
+        !self.chains.iter().all(Chain::is_alive)
+    }
+
     /// Drops chains of which nothing counts any more. Only once their removal is stable: until then a
     /// state that has not seen the removal would count them again.
     pub fn collect(&mut self) -> usize {
@@ -419,6 +424,11 @@ impl GCounter {
     /// True while an increment is left that nobody removed.
     pub fn exists(&self) -> bool {
         self.0.exists()
+    }
+
+    /// True while [`GCounter::collect`] would drop something.
+    pub fn has_remains(&self) -> bool {
+        self.0.has_remains()
     }
 
     /// Drops chains of which nothing counts any more; see [`PnCounter::collect`].

@@ -108,10 +108,10 @@ impl Place {
     fn scalar(self, tag: Leaf, name: &[u8], dot: Dot, time: Hlc, kind: u8, payload: &[u8]) -> Fingerprint {
         let mut buffer = Buffer::new(self, tag as u8);
         buffer.dot(dot);
-        buffer.extend(&time.0.to_be_bytes());
-        buffer.extend(&[kind]);
+        buffer.fixed(time.0.to_be_bytes());
+        buffer.fixed([kind]);
         // The name's length keeps (name, payload) apart from another split of the same bytes.
-        buffer.extend(&(name.len() as u32).to_be_bytes());
+        buffer.fixed((name.len() as u32).to_be_bytes());
         buffer.extend(name);
         buffer.extend(payload);
         buffer.finish()
@@ -121,7 +121,7 @@ impl Place {
     pub fn share(self, name: &[u8], birth: Dot, share: i128) -> Fingerprint {
         let mut buffer = Buffer::new(self, Leaf::Share as u8);
         buffer.dot(birth);
-        buffer.extend(&share.to_be_bytes());
+        buffer.fixed(share.to_be_bytes());
         buffer.extend(name);
         buffer.finish()
     }
@@ -153,24 +153,34 @@ impl Buffer {
     /// XXH3 is fastest up to 240 bytes, and this is enough for a cell of 100 bytes.
     const CAPACITY: usize = 240;
 
+    #[inline(always)]
     fn new(place: Place, tag: u8) -> Self {
         let mut buffer = Self { bytes: [0; Self::CAPACITY], length: 0 };
-        buffer.extend(&place.0.to_be_bytes());
-        buffer.extend(&[tag]);
+        buffer.fixed(place.0.to_be_bytes());
+        buffer.fixed([tag]);
         buffer
     }
 
+    #[inline(always)]
     fn dot(&mut self, dot: Dot) {
-        self.extend(&dot.replica.to_bytes());
-        self.extend(&dot.seq.to_be_bytes());
-        self.extend(&dot.index.to_be_bytes());
+        self.fixed(dot.replica.to_bytes());
+        self.fixed(dot.seq.to_be_bytes());
+        self.fixed(dot.index.to_be_bytes());
     }
 
+    /// A field whose length is known when this is compiled: a few stores, which a call to copy would outweigh.
+    #[inline(always)]
+    fn fixed<const N: usize>(&mut self, bytes: [u8; N]) {
+        self.bytes[self.length..self.length + N].copy_from_slice(&bytes);
+        self.length += N;
+    }
+
+    #[inline(always)]
     fn extend(&mut self, bytes: &[u8]) {
         // 80 bytes are kept free for the fixed fields that may follow a name.
         if bytes.len() + self.length + 80 > Self::CAPACITY && bytes.len() > 16 {
-            self.extend(&xxh3_128(bytes).to_be_bytes());
-            self.extend(&(bytes.len() as u64).to_be_bytes());
+            self.fixed(xxh3_128(bytes).to_be_bytes());
+            self.fixed((bytes.len() as u64).to_be_bytes());
             return;
         }
         self.bytes[self.length..self.length + bytes.len()].copy_from_slice(bytes);

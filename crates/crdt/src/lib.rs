@@ -12,6 +12,7 @@
 //! observable depends on the order in which a map is walked.
 
 pub mod change;
+mod changes;
 pub mod context;
 pub mod counter;
 pub mod crdt;

@@ -26,53 +26,55 @@ macro_rules! mutants {
 }
 
 mutants! {
-    /// Two values with one stamp are ordered by arrival.
+    /// Two values of a register with one stamp are ordered by arrival.
     AsymmetricTieBreak,
-    /// A write drops every value with a lower stamp, named or not.
+    /// A write drops every value with a lower or the same stamp, named or not.
     JournalEntryLost,
-    /// A batch applies before what its context asks for.
+    /// A group of batches applies before what its context asks for.
     DependencySkipped,
-    /// A node that lost its last writes goes on with its old replica id.
+    /// A node that lost its last writes goes on with its old replica id: it does not listen first, and no peer that
+    /// knows more makes it mint another one.
     SequenceReused,
-    /// Rows are written without looking into the outbox again.
+    /// Rows are written whatever the second look finds, in the outbox or in the rows themselves.
     NoSecondLook,
-    /// After a restart the outbox is drained before the pending apply is settled.
+    /// Once a step was done, a pending one is never settled: after a restart or a lost connection draining and applying
+    /// go on as if it had not been planned.
     DrainBeforeSettle,
-    /// Drained outbox entries are forgotten with a crash.
+    /// Which outbox entries were drained is forgotten with every restart.
     DrainedIdsForgotten,
-    /// An update names one life instead of all that its shadow shows.
+    /// An update or a REPLACE names one life instead of all that its shadow shows.
     OneLifeNamed,
-    /// A REPLACE resets a counter by a negative amount.
+    /// A REPLACE resets a counter by adding the difference, which may be negative, instead of naming what it saw.
     CounterResetByNegative,
-    /// The journal drops values that the newer write's context covers.
+    /// A write takes out of the journal every hidden value of its cell that its batch's context covers.
     JournalByContext,
-    /// Collection drops the greatest value of a life that still lives.
+    /// The end of its retention drops a journal entry although it is the greatest value of a life that still lives.
     LastValueOfLifeCollected,
-    /// A member behind the log floor replaces its state instead of joining.
+    /// A member behind the log floor replaces its state instead of joining, whatever the snapshot lacks.
     SnapshotReplacesMember,
-    /// A snapshot brings back sums that the other side has collected.
+    /// A join keeps sums of either side that the other one has collected.
     CollectedSumReturns,
-    /// Batches are applied while a snapshot is being joined.
+    /// Batches are applied, drained and committed while a snapshot is being joined.
     ApplyDuringJoin,
-    /// Repairs are compared with the raw state instead of the repaired view.
+    /// The shadow of a row that was written is its raw state, not the repaired view that the database shows.
     ShadowIsRaw,
-    /// Only rows of the batch are compared with their repaired view.
+    /// Only rows whose own state changed are compared with their repaired view, not those whose name that changed.
     RepairOnlyBatchRows,
-    /// The clock follows write stamps.
+    /// The clock follows the write stamp of every change that is applied, own ones included.
     ClockFollowsStamps,
-    /// A skewed batch is held for ever.
+    /// A skewed batch waits until our clock has come close enough, however long that takes.
     SkewHeldForEver,
     /// A member's row counts although its earlier writes are still on their way.
     RowCountsTooEarly,
     /// Members without a row do not hold collection back.
     NewcomerIgnored,
-    /// Parts of a split group share one dot.
+    /// A node knows the changes of a split group's later parts under the dots of the part before.
     PartsShareDot,
-    /// A forced drain leaves the batch in progress out of its context.
+    /// The context of a local batch leaves out what is applied and not shown yet, where the batch does not name it.
     ContextWithoutProgress,
-    /// The audit joins what differs.
+    /// The audit drops the first shard that differs, whoever has it right: what a join with a damaged side would do.
     AuditJoins,
-    /// Relays encode batches anew.
+    /// A node answers pulls with batches that it encodes anew; its own head is added to the context of those of others.
     RelayReencodes,
     /// The drainer remembers the greatest outbox id that it saw.
     DrainerRemembersMaxId,

@@ -256,6 +256,17 @@ impl Object {
         }
     }
 
+    /// True while [`Object::collect`] would drop something.
+    pub fn has_remains(&self) -> bool {
+        match self {
+            Self::GCounter(counter) => counter.has_remains(),
+            Self::PnCounter(counter) => counter.has_remains(),
+            Self::Row(row) => row.has_remains(),
+            Self::Map(map) => map.iter().any(|(_, object)| object.has_remains()),
+            Self::Register(_) | Self::Set(_) => false,
+        }
+    }
+
     /// Drops what no longer counts anywhere, once the removals are stable.
     pub fn collect(&mut self) -> usize {
         match self {

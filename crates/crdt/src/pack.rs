@@ -37,13 +37,16 @@ const HEAD_LONG: u8 = 230;
 /// is stored as its distance back from there: one or two bytes instead of 24.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DotTable {
-    entries: Vec<(ReplicaId, u64)>,
+    /// Apart, because most batches name the dots of one replica, and a list would cost them an allocation.
+    first: Option<(ReplicaId, u64)>,
+    rest: Vec<(ReplicaId, u64)>,
 }
 
 impl DotTable {
     /// A table from (replica, greatest sequence) entries, in the order in which they are encoded.
-    pub const fn new(entries: Vec<(ReplicaId, u64)>) -> Self {
-        Self { entries }
+    pub fn new(entries: impl IntoIterator<Item = (ReplicaId, u64)>) -> Self {
+        let mut entries = entries.into_iter();
+        Self { first: entries.next(), rest: entries.collect() }
     }
 
     /// The table of exactly the dots that `visit` names, ordered by replica id.
@@ -54,21 +57,35 @@ impl DotTable {
             None => entries.push((dot.replica, dot.seq)),
         });
         entries.sort_unstable();
-        Self { entries }
+        Self::new(entries)
     }
 
     /// The entries in encoding order.
-    pub fn entries(&self) -> &[(ReplicaId, u64)] {
-        &self.entries
+    pub fn entries(&self) -> impl Iterator<Item = (ReplicaId, u64)> + '_ {
+        self.first.iter().chain(&self.rest).copied()
+    }
+
+    /// Number of entries.
+    pub fn len(&self) -> usize {
+        usize::from(self.first.is_some()) + self.rest.len()
+    }
+
+    /// True when no dot can be written relative to this table.
+    pub fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+
+    fn get(&self, place: usize) -> Option<(ReplicaId, u64)> {
+        if place == 0 { self.first } else { self.rest.get(place - 1).copied() }
     }
 
     fn place(&self, replica: ReplicaId) -> Option<usize> {
-        self.entries.iter().position(|(entry, _)| *entry == replica)
+        self.entries().position(|(entry, _)| entry == replica)
     }
 
     /// True when a dot can be written relative to this table.
     pub fn holds(&self, dot: &Dot) -> bool {
-        self.place(dot.replica).is_some_and(|place| dot.seq <= self.entries[place].1)
+        self.entries().any(|(replica, base)| replica == dot.replica && dot.seq <= base)
     }
 }
 
@@ -177,8 +194,9 @@ impl Writer {
     /// A dot, relative to a table that must hold it.
     pub fn dot(&mut self, dot: Dot, table: &DotTable) {
         let place = table.place(dot.replica).expect("the table was gathered over every dot that is written");
-        let distance = table.entries[place].1.checked_sub(dot.seq).expect("the table's sequence is the greatest");
-        self.varint(distance * table.entries.len() as u64 + place as u64);
+        let base = table.get(place).map_or(0, |(_, base)| base);
+        let distance = base.checked_sub(dot.seq).expect("the table's sequence is the greatest");
+        self.varint(distance * table.len() as u64 + place as u64);
         self.varint(dot.index.into());
     }
 
@@ -192,10 +210,10 @@ impl Writer {
 
     /// A table of replicas.
     pub fn table(&mut self, table: &DotTable) {
-        self.varint(table.entries.len() as u64);
-        for (replica, base) in &table.entries {
+        self.varint(table.len() as u64);
+        for (replica, base) in table.entries() {
             self.raw(&replica.to_bytes());
-            self.varint(*base);
+            self.varint(base);
         }
     }
 }
@@ -248,6 +266,7 @@ impl<'a> Reader<'a> {
     }
 
     /// One byte.
+    #[inline]
     pub fn byte(&mut self) -> Result<u8, DecodeError> {
         let byte = *self.bytes.get(self.at).ok_or(DecodeError::Truncated { at: self.at })?;
         self.at += 1;
@@ -255,6 +274,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Exactly `length` bytes, borrowed.
+    #[inline]
     pub fn raw(&mut self, length: usize) -> Result<&'a [u8], DecodeError> {
         let rest = &self.bytes[self.at..];
         let bytes = rest.get(..length).ok_or(DecodeError::Truncated { at: self.bytes.len() })?;
@@ -291,6 +311,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A number with a bound.
+    #[inline]
     pub fn bounded(&mut self, what: &'static str, bound: u64) -> Result<u64, DecodeError> {
         let value = self.varint()?;
         if value > bound { Err(DecodeError::Limit { what, value, bound }) } else { Ok(value) }
@@ -335,6 +356,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Bytes behind their length, borrowed.
+    #[inline]
     pub fn bytes(&mut self, what: &'static str, bound: usize) -> Result<&'a [u8], DecodeError> {
         let length = self.bounded(what, bound as u64)?;
         self.raw(length as usize)
@@ -346,6 +368,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A value whose bytes stay where they are.
+    #[inline]
     pub fn value_ref(&mut self) -> Result<ValueRef<'a>, DecodeError> {
         let at = self.at;
         Ok(ValueRef::Scalar(match self.byte()? {
@@ -378,13 +401,14 @@ impl<'a> Reader<'a> {
     }
 
     /// A dot relative to `table`.
+    #[inline]
     pub fn dot(&mut self, table: &DotTable) -> Result<Dot, DecodeError> {
         let at = self.at;
         let invalid = DecodeError::Invalid { what: "dot", at };
         let packed = self.varint()?;
-        let length = table.entries.len() as u64;
+        let length = table.len() as u64;
         let place = packed.checked_rem(length).ok_or(invalid)?;
-        let (replica, base) = table.entries[place as usize];
+        let (replica, base) = table.get(place as usize).ok_or(invalid)?;
         let seq = base.checked_sub(packed / length).filter(|seq| *seq > 0).ok_or(invalid)?;
         let index = self.bounded("index of a change", (CHANGES_MAX - 1).into())? as u32;
         Ok(Dot { replica, seq, index })
@@ -429,7 +453,7 @@ impl<'a> Reader<'a> {
         if ids.windows(2).any(|pair| pair[0] == pair[1]) {
             return Err(DecodeError::NotCanonical { what: "replica named twice", at });
         }
-        Ok(DotTable { entries })
+        Ok(DotTable::new(entries))
     }
 }
 

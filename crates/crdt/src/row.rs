@@ -323,6 +323,11 @@ impl Row {
         gone
     }
 
+    /// True while [`Row::collect`] would drop something.
+    pub fn has_remains(&self) -> bool {
+        self.columns.values().any(|column| !column.sums.iter().all(|sum| sum.chain.is_alive()))
+    }
+
     /// Drops sums of which nothing counts any more; see [`crate::counter::PnCounter::collect`].
     pub fn collect(&mut self) -> usize {
         let count = |row: &Self| row.columns.values().map(|column| column.sums.len()).sum::<usize>();

@@ -26,11 +26,10 @@ pub struct Limits {
     /// Bytes of old object states kept for a snapshot that is being sent. Above it the snapshot is
     /// interrupted and starts over.
     pub snapshot_preimage_bytes_max: usize,
-    /// Times that a batch may fail to apply before it is quarantined.
-    pub apply_attempts_max: u32,
-    /// Keys that one slice of collection looks at.
+    /// Bounds one slice of collection twice: removals whose remains it takes, and journal entries that it forgets.
     pub gc_slice_keys: usize,
-    /// Remains at which a collection cycle starts (`CRDT_GC_THRESHOLD`).
+    /// Remains above which the next slice of collection comes after a tenth of [`Intervals::gc_ms`], if the last one
+    /// collected anything (`CRDT_GC_THRESHOLD`). It only shortens that wait, and starts no collection.
     pub gc_threshold: u64,
 }
 
@@ -46,7 +45,6 @@ impl Default for Limits {
             origin_turn_changes: 1_000,
             chunk_bytes_max: 256 << 10,
             snapshot_preimage_bytes_max: 64 << 20,
-            apply_attempts_max: 5,
             gc_slice_keys: 1_000,
             gc_threshold: 10_000,
         }
@@ -68,9 +66,11 @@ pub struct Intervals {
     pub outbox_poll_ms: u64,
     /// Between two slices of the rolling scan of rows against the shadow.
     pub scan_ms: u64,
-    /// Between two collection cycles.
+    /// Between two slices of collection; [`Limits::gc_threshold`] shortens it.
     pub gc_ms: u64,
-    /// How long a journal entry is kept.
+    /// How long a journal entry is kept at least. Its age counts on the monotonic clock, from the first slice of
+    /// collection of this process that saw it, and is not stored: a restart begins anew, so a node that is restarted
+    /// more often than this forgets nothing.
     pub journal_retention_ms: u64,
     /// Clock offset at which a warning is given.
     pub skew_warn_ms: u64,

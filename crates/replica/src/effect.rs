@@ -86,7 +86,9 @@ pub enum Report {
         /// The id.
         node: String,
     },
-    /// Two epoch records with one number: nothing is collected until an operator decides.
+    /// Two epoch records with one number. The one that came first counts here, and the stable cut stands still until
+    /// this process ends; the fork is not stored, so after a restart the cut moves on until the other record is heard
+    /// again. What lies below the cut, and the log below what every member has received, is collected all the while.
     EpochFork {
         /// The number.
         number: u64,
@@ -105,11 +107,13 @@ pub enum Report {
         /// Why.
         reason: MintReason,
     },
-    /// The database is older or newer than this node remembers.
+    /// Database and store are of different moments: the database's cursor is neither the last step that this node
+    /// knows nor the planned one. Below `known` the database went back; above it this node's own store did, and
+    /// [`Report::ReplicaMinted`] follows.
     DatabaseRestored {
         /// Step that the database holds.
         found: u64,
-        /// Step that this node knows.
+        /// Last step that this node knows the database to have held.
         known: u64,
     },
     /// A write that bypassed the triggers was found and adopted.
@@ -124,12 +128,15 @@ pub enum Report {
         /// What the database had; `None` where the row was missing.
         image: Option<RowImage>,
     },
-    /// A batch crashed the apply too often and was set aside.
+    /// A batch does not decode although its MAC fits: it is kept and forwarded, and its replica's stream waits here
+    /// for an operator or for a build that reads it. One that decodes and holds a change of an unknown kind is a
+    /// [`Report::UnknownChange`].
     Quarantined {
         /// The batch.
         batch: BatchId,
     },
-    /// A batch holds a kind of change that this version does not know; it was stored and forwarded.
+    /// A batch holds a kind of change that this version does not know: it was stored and forwarded, and its
+    /// replica's stream waits here for an upgrade or an operator.
     UnknownChange {
         /// The batch.
         batch: BatchId,
@@ -167,7 +174,7 @@ pub enum Report {
     },
     /// A collection slice ended.
     Collected {
-        /// Remains looked at.
+        /// Remains that waited before it.
         attempted: u64,
         /// Remains collected.
         collected: u64,

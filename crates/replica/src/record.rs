@@ -31,12 +31,11 @@ pub enum RecordKey {
     Chunk(u32),
     /// Outbox entries that a batch holds already, by the batch.
     Drained(BatchId),
-    /// Remains of removals that wait for stability, by the removing batch.
+    /// Remains of removals that wait for stability, by the removing batch; those that a snapshot brought, by the last
+    /// batches that it brought.
     Remains(BatchId),
     /// A batch that is held back from applying or sending.
     Held(BatchId),
-    /// Content that no rule could place: for a person.
-    Rescue(u64),
 }
 
 /// The single records.
@@ -57,8 +56,6 @@ pub enum Meta {
     Install = 5,
     /// The stable cut.
     Stable = 6,
-    /// When journal entries were first seen.
-    JournalAges = 7,
     /// Context that the last own batch claimed.
     Claimed = 8,
     /// What this node must not trust until it is mended: its state, its shadows, its database. Durable,
@@ -78,7 +75,7 @@ impl RecordKey {
             }
             Self::Object(key) | Self::Shadow(key) => bytes.extend_from_slice(key),
             Self::Row(node) => bytes.extend_from_slice(node.as_bytes()),
-            Self::Epoch(number) | Self::Rescue(number) => bytes.extend_from_slice(&number.to_be_bytes()),
+            Self::Epoch(number) => bytes.extend_from_slice(&number.to_be_bytes()),
             Self::Chunk(place) => bytes.extend_from_slice(&place.to_be_bytes()),
         }
         bytes
@@ -111,7 +108,6 @@ impl RecordKey {
             7 => Self::Drained(batch()?),
             8 => Self::Remains(batch()?),
             9 => Self::Held(batch()?),
-            10 => Self::Rescue(number()?),
             _ => return Err(invalid),
         })
     }
@@ -128,13 +124,12 @@ impl RecordKey {
             Self::Drained(_) => 7,
             Self::Remains(_) => 8,
             Self::Held(_) => 9,
-            Self::Rescue(_) => 10,
         }
     }
 }
 
 impl Meta {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 9] = [
         Self::Identity,
         Self::ClockBound,
         Self::Applied,
@@ -142,7 +137,6 @@ impl Meta {
         Self::Step,
         Self::Install,
         Self::Stable,
-        Self::JournalAges,
         Self::Claimed,
         Self::Doubt,
     ];
@@ -252,7 +246,6 @@ mod tests {
             RecordKey::Drained(batch),
             RecordKey::Remains(batch),
             RecordKey::Held(batch),
-            RecordKey::Rescue(1),
         ]);
         for key in keys {
             assert_eq!(RecordKey::from_bytes(&key.to_bytes()), Ok(key));

@@ -21,7 +21,7 @@
 //! | ApplyDuringJoin | a join is not disturbed | an assertion of the encoder, convergence 1, acknowledged 2 and 6, counters 7, lost update 9 |
 //! | ShadowIsRaw | the shadow holds the repaired view | resurrection 6 |
 //! | RepairOnlyBatchRows | repairs reach rows outside the batch | database 10, lost update 9 |
-//! | ClockFollowsStamps | the clock never follows a write stamp | the scenario itself, as 4 |
+//! | ClockFollowsStamps | the clock never follows a write stamp | monotone 4 |
 //! | SkewHeldForEver | a skewed batch is applied after its delay | rest 10 |
 //! | RowCountsTooEarly | a row counts when its member's writes up to it are applied | resurrection 6 |
 //! | NewcomerIgnored | a member without a row counts as zeros | resurrection 6 |

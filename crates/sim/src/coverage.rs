@@ -159,7 +159,7 @@ kinds! {
         MintedUnproven,
         /// A replica id was minted because a peer knew more.
         MintedBehind,
-        /// A database was found older or newer than the store.
+        /// A database was found older or newer than its store.
         DatabaseRestored,
         /// Content that no rule could place went to a person.
         Rescued,
@@ -183,7 +183,7 @@ kinds! {
         StoreReopened,
         /// A version skew was noticed.
         SkewedVersionRefused,
-        /// A poison batch was quarantined.
+        /// A batch that does not decode was quarantined.
         Quarantined,
         /// A change of an unknown kind was stored and forwarded.
         UnknownForwarded,

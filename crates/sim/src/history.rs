@@ -18,6 +18,7 @@
 //! | `Effect::Acknowledge`, `Effect::Report` | [`History::acknowledged`], [`History::reported`] |
 //! | `Effect::Persist`: for each batch record in it | [`History::batch_bytes`] |
 //! | `Effect::Persist` handed over / durable on an honest disk | [`History::group_written`], [`History::group_durable`] |
+//! | after every step of a node, with the latest moment that its clock may follow | [`History::clock_seen`] |
 //! | after every step of a node, its effects taken | [`History::observe`] |
 //! | a backup of a database was put back | [`History::database_restored`] |
 //! | a clock jumped or drifted ahead | [`History::clock_jumped`] |
@@ -85,7 +86,8 @@ pub struct SqlCommit {
     pub drains: Vec<u64>,
     /// True once its outbox entries were deleted: the engine says that it has the transaction.
     pub cleared: bool,
-    /// Set when a restored database no longer held it.
+    /// Set when a restored database no longer held it. Stays set when another backup brings it back: whoever read the
+    /// database in between did not see it.
     pub dropped: bool,
 }
 

@@ -235,7 +235,6 @@ impl Swarm {
             origin_turn_changes: small(random, 5, 50, usual.origin_turn_changes),
             chunk_bytes_max: small(random, 2 << 10, 16 << 10, usual.chunk_bytes_max),
             snapshot_preimage_bytes_max: small(random, 4 << 10, 64 << 10, usual.snapshot_preimage_bytes_max),
-            apply_attempts_max: random.range(4, 8) as u32,
             gc_slice_keys: small(random, 2, 30, usual.gc_slice_keys),
             gc_threshold: random.range(5, 200),
             batch_changes_max: small(random, 3, 30, usual.batch_changes_max),
@@ -250,7 +249,7 @@ impl Swarm {
             digest_max_ms: random.range(3_000, 15_000),
             retry_ms: random.range(500, 3_000),
             outbox_poll_ms: random.range(250, 2_000),
-            scan_ms: random.range(3_000, 20_000),
+            scan_ms: random.range(5_000, 40_000),
             gc_ms: random.range(5_000, 60_000),
             journal_retention_ms: if random.one_in(2) {
                 random.range(5_000, 60_000)

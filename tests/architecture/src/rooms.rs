@@ -124,6 +124,11 @@ fn package_complaints(room: &Room, above: &[Room], package: &Manifest) -> Vec<St
             found.push(format!("{} is pure and depends on {name}, which is not", room.folder));
         }
     }
+    if let Allowed::Rooms(names) = &room.allowed {
+        for name in names.iter().filter(|name| package.dependencies.iter().all(|used| used.package != **name)) {
+            found.push(format!("{} may depend on {name} and does not: take it off its row", room.folder));
+        }
+    }
     found
 }
 
@@ -173,12 +178,18 @@ mod tests {
 
     #[test]
     fn refuses_an_arrow_that_the_table_does_not_have() {
-        let found = complaints_about(DOCUMENT, &[package("crates/disk", &["node"])]);
+        let found = complaints_about(DOCUMENT, &[package("crates/disk", &["core", "node"])]);
         assert_eq!(found, ["crates/disk depends on node, and the table of rooms does not allow it"]);
         let found = complaints_about(DOCUMENT, &[package("crates/core", &["node"])]);
         assert_eq!(found, ["crates/core depends on node, and the table of rooms does not allow it"]);
         let found = complaints_about(DOCUMENT, &[package("crates/all", &["ghost"])]);
         assert_eq!(found, ["crates/all depends on ghost, and the table of rooms does not allow it"]);
+    }
+
+    #[test]
+    fn refuses_an_arrow_that_nobody_uses() {
+        let found = complaints_about(DOCUMENT, &[package("crates/disk", &[])]);
+        assert_eq!(found, ["crates/disk may depend on core and does not: take it off its row"]);
     }
 
     #[test]

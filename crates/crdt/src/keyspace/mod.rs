@@ -9,8 +9,8 @@ mod shard;
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
-use crate::change::{CellWrite, Change, ChangeRef, Content, Namespace};
-use crate::dot::{Dot, ReplicaId};
+use crate::change::{CellWrite, Change, ChangeRef, Changes, Content, Namespace};
+use crate::dot::{BatchId, Dot, ReplicaId};
 use crate::error::{CounterOverflow, DecodeError};
 use crate::fingerprint::{Fingerprint, Place, Tally};
 use crate::object::{Kind, Name, Object};
@@ -23,6 +23,8 @@ use shard::Shard;
 /// an empty node spends 150 kB on them.
 pub const SHARDS: usize = 1 << SHARD_BITS;
 const SHARD_BITS: u32 = 10;
+/// How many changes of a batch are looked up before the first of them is applied.
+const LOOK_AHEAD: usize = 32;
 
 /// Names an object: site, type and name.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -156,19 +158,70 @@ impl Keyspace {
         }
     }
 
-    /// Applies one change in causal order. A change of a kind that is unknown here does nothing.
+    /// Applies the changes of a batch, which comes in causal order. A change of a kind that is unknown here does
+    /// nothing, and so does one that would take a sum out of its range: every node refuses it alike.
+    ///
+    /// Changes go some at a time: where they go is looked up for all of them before the first is applied, so that their
+    /// records come from memory side by side and not one after the other.
+    ///
+    /// # Errors
+    /// [`DecodeError`] for a change that does not decode; those before it may be applied. Who must have all or nothing
+    /// decodes the batch first.
+    pub fn apply_batch(&mut self, batch: BatchId, mut changes: Changes<'_>) -> Result<(), DecodeError> {
+        let dot = |index| Dot::new(batch.replica, batch.seq, index);
+        if changes.left() == 1 {
+            if let Some((index, change)) = changes.next()? {
+                let _refused_everywhere = self.apply(dot(index), &change);
+            }
+            return changes.next().map(|_| ());
+        }
+        let mut ahead = Vec::with_capacity(LOOK_AHEAD.min(changes.left()));
+        loop {
+            while ahead.len() < LOOK_AHEAD
+                && let Some((index, change)) = changes.next()?
+            {
+                let place = match &change {
+                    ChangeRef::Cell(cell) => Some(self.place_of(cell)),
+                    ChangeRef::Change(_) => None,
+                };
+                ahead.push((index, change, place));
+            }
+            if ahead.is_empty() {
+                return Ok(());
+            }
+            // In a loop of its own: it must be short enough for the processor to have much of it under way at once.
+            let places = ahead.iter().filter_map(|(_, _, place)| *place);
+            core::hint::black_box(places.fold(0, |bits, place| bits ^ self.shards[place.shard].touch(place.hash)));
+            for (index, change, place) in ahead.drain(..) {
+                let _refused_everywhere = match (change, place) {
+                    (ChangeRef::Cell(cell), Some(place)) => self.apply_cell(dot(index), &cell, place),
+                    (change, _) => self.apply_change(dot(index), &change.into_change()),
+                };
+            }
+        }
+    }
+
+    /// Applies one change of a batch in causal order; see [`Keyspace::apply_change`].
     ///
     /// # Errors
     /// [`CounterOverflow`] when a sum leaves its range; the state is as before.
-    #[inline]
     pub fn apply(&mut self, dot: Dot, change: &ChangeRef<'_>) -> Result<(), CounterOverflow> {
         match change {
-            ChangeRef::Cell(cell) => self.apply_cell(dot, cell),
+            ChangeRef::Cell(cell) => {
+                let place = self.place_of(cell);
+                self.apply_cell(dot, cell, place)
+            }
             ChangeRef::Change(change) => self.apply_change(dot, change),
         }
     }
 
-    /// Applies a change that stands on its own; see [`Keyspace::apply`].
+    fn place_of(&mut self, cell: &CellWrite<'_>) -> Located {
+        self.scratch.clear();
+        write_key(&mut self.scratch, Kind::Register, cell.namespace, cell.name);
+        Located::new(&self.scratch)
+    }
+
+    /// Applies one change in causal order. A change of a kind that is unknown here does nothing.
     ///
     /// # Errors
     /// [`CounterOverflow`] when a sum leaves its range; the state is as before.
@@ -186,10 +239,9 @@ impl Keyspace {
         result
     }
 
-    fn apply_cell(&mut self, dot: Dot, cell: &CellWrite<'_>) -> Result<(), CounterOverflow> {
+    fn apply_cell(&mut self, dot: Dot, cell: &CellWrite<'_>, place: Located) -> Result<(), CounterOverflow> {
         self.scratch.clear();
         write_key(&mut self.scratch, Kind::Register, cell.namespace, cell.name);
-        let place = Located::new(&self.scratch);
         let written = self.shards[place.shard].write_cell(&self.scratch, place, dot, cell, &mut self.interner);
         if let Some(tally) = written {
             self.tally.add(tally);

@@ -32,6 +32,8 @@ const BLOCK_BYTES: usize = 1 << BLOCK_BITS;
 const BLOCK_BITS: u32 = 10;
 const TAG_CELL: u8 = 0;
 const TAG_OBJECT: u8 = 1;
+/// A record is often longer than what comes from memory in one piece.
+const LINE_BYTES: usize = 64;
 const CELL_FIXED_BYTES: usize = 18;
 
 /// Where a record begins: its block, and the offset there.
@@ -203,7 +205,10 @@ impl Shard {
         let (value_head, value_rest) = packed_value(&cell.value, &mut scalar)?;
         let parts = [&fixed[..], &value_head, value_rest];
         let mut tally = Tally::default();
-        if let Some(address) = self.find(key, place.hash) {
+        let address = self.find(key, place.hash);
+        // Hashed here, this keeps the processor busy while the record comes from memory.
+        tally.fingerprint.add(head.leaf(place.place, &cell.value));
+        if let Some(address) = address {
             let found = self.blocks.record(address);
             if found.tag != TAG_CELL {
                 return None;
@@ -219,7 +224,6 @@ impl Shard {
             let address = self.push(TAG_CELL, key, parts);
             self.enter(place.hash, address);
         }
-        tally.fingerprint.add(head.leaf(place.place, &cell.value));
         self.count(tally);
         Some(tally)
     }
@@ -254,6 +258,16 @@ impl Shard {
 
     fn redirect(&mut self, hash: u64, from: Address, to: Address) {
         *self.table.find_mut(hash, |address| *address == from).expect("the record was found by this hash") = to;
+    }
+
+    /// Reads from the record that this hash most likely stands for, so that it is near when it is needed.
+    #[inline]
+    pub(super) fn touch(&self, hash: u64) -> u8 {
+        let likely = self.table.find(hash, |_| true);
+        likely.map_or(0, |address| {
+            let record = self.blocks.at(*address);
+            record[0] ^ record.get(LINE_BYTES).copied().unwrap_or(0)
+        })
     }
 
     #[inline]

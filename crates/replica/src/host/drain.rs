@@ -45,6 +45,7 @@ impl Node {
         rows: &BTreeMap<RowId, Option<RowImage>>,
     ) {
         let Some(host) = &mut self.host else { return };
+        let had_to_write = !host.dirty.is_empty();
         let known: BTreeSet<u64> = host.drained_ids().copied().collect();
         entries.retain(|entry| !known.contains(&entry.id));
         if active(Mutant::DrainerRemembersMaxId) {
@@ -74,6 +75,10 @@ impl Node {
         }
         let ids: BTreeSet<u64> = entries.iter().map(|entry| entry.id).collect();
         self.commit_drain(now, drafts, ids);
+        if had_to_write {
+            // The site's write may have made the last dirty row what the state says: then no step is left to tell so.
+            self.shown_follows();
+        }
     }
 
     /// Commits what a drain found, and remembers its entries with the batch.

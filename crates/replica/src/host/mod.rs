@@ -63,7 +63,7 @@ pub(crate) struct Doubts {
     pub(crate) is_first_start: bool,
     /// It may be of an earlier moment than the database.
     pub(crate) is_unproven: bool,
-    /// It is of another moment than the database, or damaged.
+    /// It is of another moment than the database, or what it says of our own steps is damaged.
     pub(crate) is_damaged: bool,
     /// The last process had found that the database went back.
     pub(crate) database_went_back: bool,
@@ -88,7 +88,7 @@ pub(crate) struct Host {
     schema: Schema,
     phase: Phase,
     shadow: BTreeMap<RowId, RowView>,
-    /// Rows whose shadow is damaged.
+    /// Rows whose shadow was damaged: what stands in for it may not be what the database showed.
     lost: BTreeSet<RowId>,
     /// Rows that show something that no shadow explains, after a restore.
     foreign: BTreeMap<RowId, Option<RowImage>>,

@@ -4,7 +4,9 @@
 //! planned durably before the database is asked for it, and a batch is durable before anybody hears of it. So a
 //! start whose continuity is not proven only *listens* first: whether a peer knows more of our replicas than our
 //! log does. The evidence that shadow and database speak of different moments is that, a cursor that is not ours, or
-//! damage to what we know of our own steps. A damaged shadow concerns its own row alone.
+//! damage to what we know of our own steps. A shadow whose checksum does not fit concerns its own row alone, and what the
+//! state has of the row stands in for it. One whose checksum fits and that does not decode is evidence against all of
+//! them: no disk does that, so another build or a bug wrote it.
 //!
 //! With evidence nothing is drained until the state has caught up with the members that can be heard; then every row
 //! is looked at once. A row that shows neither its old shadow nor the cluster's state is reported with its content,
@@ -143,7 +145,11 @@ impl Node {
     pub(super) fn scanned(&mut self, now: Now, after: Option<RowId>, rows: Vec<(RowId, RowImage)>, done: bool) {
         let Some(host) = &mut self.host else { return };
         let until = if done { None } else { rows.last().map(|(row, _)| row.clone()) };
-        if host.recovery.is_some() {
+        if let Some(recovery) = &host.recovery {
+            // A slice that was asked for before the doubt arose says nothing: the one look at every row comes later.
+            if !recovery.caught_up {
+                return;
+            }
             return self.recovered_rows(now, rows, until);
         }
         host.scan_after.clone_from(&until);
@@ -185,6 +191,25 @@ impl Node {
             crate::node::rows(&self.keyspace).filter_map(|key| RowId::from_key(&key)).collect();
         states.iter().for_each(|row| self.row_is_dirty(row));
         self.shown_follows();
+    }
+
+    /// What the state has of a row stands in for its damaged shadow: the database showed that, unless a step was still
+    /// to come. Without it every value in the row would count as the site's: older ones would win over what the cluster
+    /// has by now, and rows that it deleted would come back. Its counters are left out: equal sums are not equal
+    /// increments.
+    pub(super) fn stand_in_for_lost_shadows(&mut self) {
+        let lost = self.host.as_ref().map_or_else(BTreeSet::new, |host| host.lost.clone());
+        for row in lost {
+            let mut view = self.repaired_view(&row);
+            // Where a snapshot was joined in part, the state holds what its vector does not cover.
+            let mut is_covered = true;
+            view.dots(&mut |dot| is_covered &= self.applied.contains(dot.batch()));
+            if view.exists() && is_covered {
+                view.sums.clear();
+                self.set_shadow(&row, view);
+            }
+            self.check_row(&row);
+        }
     }
 
     /// Decides what a row without an outbox entry is.

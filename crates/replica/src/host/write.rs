@@ -170,8 +170,9 @@ impl Node {
         let view = self.repaired_view(row);
         let Some(host) = &mut self.host else { return };
         let shown = host.shadow.get(row);
-        let differs = shown.map_or(view.exists(), |shown| *shown != view) || host.foreign.contains_key(row);
-        if differs {
+        let differs = shown.map_or(view.exists(), |shown| *shown != view);
+        // A foreign row is to be overwritten; of one whose shadow was damaged nobody knows yet what it shows.
+        if differs || host.foreign.contains_key(row) || host.lost.contains(row) {
             host.set_dirty(row, view.exists());
         } else {
             host.set_clean(row);
@@ -367,6 +368,7 @@ impl Node {
     ) {
         let intervals = self.setup.intervals.clone();
         let Some(host) = &mut self.host else { return };
+        // Records with a checksum that fits and a content that does not decode: no disk does that, so all are in doubt.
         let mut intact = true;
         host.lost = lost.iter().filter_map(|row| RowId::from_bytes(row).ok()).collect();
         host.notified |= !host.lost.is_empty();
@@ -401,6 +403,7 @@ impl Node {
         rows.iter().for_each(|row| self.row_is_dirty(row));
         let shadows = self.host.as_ref().map_or_else(Vec::new, |host| host.shadow.keys().cloned().collect());
         shadows.iter().for_each(|row| self.check_row(row));
+        self.stand_in_for_lost_shadows();
     }
 }
 
@@ -420,15 +423,15 @@ impl Host {
 
 /// Columns in which a row differs from a view of it.
 pub(super) fn differences<'a>(view: &'a RowView, image: &'a RowImage) -> impl Iterator<Item = &'a ColumnName> {
-    image.iter().filter(|(name, value)| shown_value(view, name).as_ref() != Some(*value)).map(|(name, _)| name)
+    image.iter().filter(|(name, value)| !shows_value(view, name, value)).map(|(name, _)| name)
 }
 
-/// The value that a view shows in a column; `NULL` in one that it does not know.
-fn shown_value(view: &RowView, column: &ColumnName) -> Option<Value> {
+/// True when a view shows this value in a column: `NULL` in one that it does not know.
+fn shows_value(view: &RowView, column: &ColumnName, value: &Value) -> bool {
     if let Some(sum) = view.sums.get(column) {
-        return Some(number(sum.amount));
+        return number(sum.amount) == *value;
     }
-    Some(view.cells.get(column).map_or(Value::Null, |cell| cell.value.clone()))
+    view.cells.get(column).map_or(&Value::Null, |cell| &cell.value) == value
 }
 
 /// A counter's amount as the column can hold it.

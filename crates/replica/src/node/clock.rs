@@ -56,6 +56,12 @@ impl Clock {
 }
 
 impl Node {
+    /// The wall clock as this node takes it, in milliseconds since 1970: corrected towards the median of the members
+    /// while it is further from that than the bound.
+    pub fn corrected_wall_ms(&self, now: Now) -> u64 {
+        self.clock.corrected_ms(now.wall_ms)
+    }
+
     /// What we tell a peer of our clock.
     pub(super) fn times_for(&self, peer: &str, now: Now) -> Times {
         let heard = self.links.get(peer).and_then(|link| link.clock.heard);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crdt::pack::Writer;
-use crdt::{BatchId, Dot, Key, Name, ReplicaId};
+use crdt::{BatchId, Dot, Key, Kind, Name, ReplicaId, VersionVector};
 
 use super::Node;
 use crate::effect::Report;
@@ -19,11 +19,14 @@ pub(crate) struct Remains {
 }
 
 impl Remains {
-    pub(crate) fn add(&mut self, batch: BatchId, keys: BTreeSet<Key>) {
+    /// Lets a batch hold keys; returns all that it holds.
+    pub(crate) fn add(&mut self, batch: BatchId, keys: BTreeSet<Key>) -> &BTreeSet<Key> {
         for key in &keys {
             self.by_key.entry(key.clone()).or_default().insert(batch);
         }
-        self.by_batch.insert(batch, keys);
+        let held = self.by_batch.entry(batch).or_default();
+        held.extend(keys);
+        held
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -50,14 +53,29 @@ impl Node {
         if keys.is_empty() {
             return;
         }
+        let held = self.remains.add(batch, keys);
         let mut writer = Writer::new();
-        writer.varint(keys.len() as u64);
-        keys.iter().for_each(|key| writer.bytes(&key.to_bytes()));
+        writer.varint(held.len() as u64);
+        held.iter().for_each(|key| writer.bytes(&key.to_bytes()));
         self.put(RecordKey::Remains(batch), Some(writer.into_bytes()));
-        self.remains.add(batch, keys);
     }
 
-    /// A slice of collection, when it is due or when there is enough to collect.
+    /// Notes what removals left behind that came with a snapshot and in no batch. Which batches they were is not known:
+    /// they wait until all that the snapshot's cut has beyond `noted` is stable.
+    ///
+    /// SUBTLE: collection takes everything that is dead in an object. Held by the removals of the log alone, an object
+    /// would lose the sums that the snapshot's removals name as well; a member that has not heard of those, and counted
+    /// on, would bring the sums back.
+    pub(super) fn note_joined_remains(&mut self, cut: &VersionVector, noted: &VersionVector) {
+        let may_have = |key: &Key| !matches!(key.kind, Kind::Register | Kind::Set);
+        let has = |key: &Key| self.keyspace.object(key).is_some_and(|object| object.has_remains());
+        let keys: BTreeSet<Key> = self.keyspace.keys().filter(|key| may_have(key) && has(key)).collect();
+        for (replica, seq) in cut.iter().filter(|(replica, seq)| noted.seq(*replica) < *seq) {
+            self.note_remains(BatchId { replica, seq }, keys.clone());
+        }
+    }
+
+    /// A slice of collection, when it is due. After one that left much to collect the next is due sooner.
     pub(super) fn tick_collect(&mut self, now: Now) {
         if now.mono_ms < self.gc_at_mono_ms {
             return;
@@ -156,6 +174,9 @@ impl Node {
     }
 
     /// Drops journal entries whose retention is over and whose writer's batch is stable.
+    ///
+    /// This is where the age of an entry is defined: from the first slice in this process that saw it, on the monotonic
+    /// clock, which means nothing to the next process. So ages are not stored, and begin anew with each start.
     fn forget_journal(&mut self, now: Now) {
         let retention_ms = self.setup.intervals.journal_retention_ms;
         let present: Vec<(Key, Vec<Name>, Dot)> =

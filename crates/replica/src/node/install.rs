@@ -47,10 +47,22 @@ impl Node {
         if self.install.is_some() || self.install_asked.is_some() {
             return;
         }
-        // A damaged state is replaced, so the snapshot must hold everything that we have told.
-        let at_least = if self.rebuild { self.log.durable_vector() } else { VersionVector::new() };
+        let at_least = if self.rebuild { self.least_cut() } else { VersionVector::new() };
         self.asked(now, peer);
         self.send(peer, &Message::WantSnapshot(at_least));
+    }
+
+    /// What a snapshot must hold that replaces a damaged state: what was applied, what the log no longer has, and all
+    /// that we wrote ourselves. What was only received stands in the log and is applied afterwards. None of it grows
+    /// while the state is damaged, so peers that go on writing cannot outrun the snapshot.
+    fn least_cut(&self) -> VersionVector {
+        let mut least = self.applied.clone();
+        for (replica, stream) in self.log.streams() {
+            least.advance(replica, stream.floor());
+        }
+        let own = self.replica();
+        least.advance(own, self.log.head(own));
+        least
     }
 
     fn asked(&mut self, now: Now, peer: &str) {
@@ -132,7 +144,7 @@ impl Node {
         if !awaited || self.install.is_some() {
             return;
         }
-        if self.rebuild && !manifest.cut.dominates(&self.log.durable_vector()) {
+        if self.rebuild && !manifest.cut.dominates(&self.least_cut()) {
             return;
         }
         let replace = self.rebuild || active(Mutant::SnapshotReplacesMember);
@@ -192,9 +204,8 @@ impl Node {
         if install.replace {
             let missing = !active(Mutant::SnapshotReplacesMember);
             let cut = install.manifest.cut.clone();
-            let own = self.log.durable_vector();
-            if missing && !cut.dominates(&own) {
-                // Written since the snapshot was asked for: another one is needed.
+            let least = self.least_cut();
+            if missing && !cut.dominates(&least) {
                 return self.drop_install();
             }
         }
@@ -254,6 +265,9 @@ impl Node {
         let Manifest { cut, hashes, clock, .. } = install.manifest;
         self.follow_clock(now, clock);
         self.put_clock();
+        // Removals up to here are noted batch by batch. A state that is replaced may have lost those notes.
+        let noted = if install.replace { self.stable().clone() } else { self.applied.clone() };
+        self.note_joined_remains(&cut, &noted);
         if install.replace {
             self.applied = cut.clone();
             self.rebuild = false;
@@ -307,6 +321,10 @@ impl Node {
         // A state of which a part was joined is no state of any vector: it is fetched as a whole.
         self.rebuild |= install.joined.is_some_and(|joined| joined > 0);
         self.report(Report::SnapshotInterrupted { peer: install.peer });
+        if install.joined == Some(0) && !self.rebuild {
+            // What was written last may have been kept from being told.
+            self.shown_follows();
+        }
     }
 
     pub(super) fn snapshot_gone(&mut self, from: &str, id: u64) {

@@ -83,7 +83,7 @@ pub struct Gauges {
     pub log_batches: usize,
     /// Bytes of old objects kept for snapshots that are being given.
     pub snapshot_preimage_bytes: usize,
-    /// Removals whose remains are not collected.
+    /// Keys with remains of removals that are not collected.
     pub remains: usize,
     /// Streams that are held until an operator acts.
     pub held: usize,

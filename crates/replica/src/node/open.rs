@@ -182,7 +182,7 @@ impl Node {
                 self.held.insert(batch.replica, (*batch, hold));
                 Ok(())
             }
-            RecordKey::Chunk(_) | RecordKey::Rescue(_) => Ok(()),
+            RecordKey::Chunk(_) => Ok(()),
         };
         if read.is_err() {
             loading.damaged += 1;

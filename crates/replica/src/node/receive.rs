@@ -99,7 +99,8 @@ impl Node {
         }
     }
 
-    /// An epoch record: the chain grows by one, or a second record with a known number ends collection.
+    /// An epoch record: the chain grows by one, or a second record with a known number lets the stable cut stand still
+    /// while this process runs.
     pub(super) fn take_epoch(&mut self, signed: SignedEpoch) {
         if !self.signer.verify_epoch(&signed.bytes, &signed.signature) {
             return self.report(Report::MacMismatch { from: "epoch".to_owned() });

@@ -10,7 +10,7 @@
 //! | 1 equal vectors, equal states | [`convergence`] | every new vector | journals of all |
 //! | 2 acknowledged writes are there | [`acknowledged`] | touched door leaves | all |
 //! | 3 one hash per dot | [`one_hash`] | all | all |
-//! | 4 nothing goes back | [`monotone`] | all | all |
+//! | 4 nothing goes back, clocks stay in bounds | [`monotone`] | all | all |
 //! | 5 nothing before its context | [`causality`] | every applied batch, every row that appears | parents of all rows |
 //! | 6 nothing comes back | [`resurrection`] | every batch that is written, stable cuts | all values, all rows |
 //! | 7 counters | [`counters`] | touched door counters | all, rows too |

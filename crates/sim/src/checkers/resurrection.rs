@@ -1,8 +1,9 @@
 //! Invariant 6: nothing deleted or collected comes back, and nothing is invented.
 //!
 //! - A batch carries only values that clients of its own node committed there: a remote value that is issued again as a
-//!   local one comes back under a dot that nobody who replaced it ever named. Excused are repairs that the node reported,
-//!   and nodes whose disk or database lost something, because their content must be placed anew.
+//!   local one comes back under a dot that nobody who replaced it ever named. Excused are repairs that the node reported;
+//!   values that it reported to have found in the row without knowing whose they are; and nodes whose disk or database
+//!   lost something, because their content must be placed anew.
 //! - A stable cut moves only over what every member of the epoch has applied: what is collected earlier can come back.
 //! - At rest a value that was written once and replaced by somebody who saw it is neither shown nor journaled; a value
 //!   that nobody wrote is not there; a row of which every INSERT was seen by a DELETE is not there.
@@ -12,6 +13,7 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use crdt::row::ColumnName;
 use crdt::{BatchId, Value};
 use replica::Report;
 use replica::host::RowId;
@@ -19,7 +21,7 @@ use replica::host::RowId;
 use super::{Checker, RowContent, Verdict, WorldRead, present, refuse, rescued, show_row};
 use crate::history::{History, NodeIndex, Reported, Vector};
 use crate::oracle::lives::Lives;
-use crate::oracle::names::is_repaired;
+use crate::oracle::names::{base, is_repaired};
 use crate::oracle::sight::is_excused;
 use crate::oracle::{Oracle, RowLedger, Source, Truth, ValueLedger};
 
@@ -43,7 +45,7 @@ impl Checker for Resurrection {
     fn check_rest(&mut self, world: &dyn WorldRead, oracle: &Oracle) -> Verdict {
         self.check_step(world, oracle, 0)?;
         let history = world.history();
-        oracle.rows().try_for_each(|ledger| check_issued_once(history, ledger))?;
+        oracle.rows().try_for_each(|ledger| check_issued_once(world, ledger))?;
         let rescued = rescued(history);
         for ledger in oracle.rows() {
             let gone = !ledger.events.is_empty() && Lives::of(history, ledger).exists() == Truth::No;
@@ -118,7 +120,7 @@ fn check_issued(world: &dyn WorldRead, oracle: &Oracle, batch: BatchId) -> Verdi
     for carried in &log.rows {
         let Some(ledger) = oracle.row(&carried.row) else { continue };
         for (column, value) in carried.cells.iter().filter(|(_, value)| matches!(value, Value::Bytes(_))) {
-            let plain = crate::oracle::names::base(world.schema(), &carried.row, column, value);
+            let plain = base(world.schema(), &carried.row, column, value);
             let known = ledger.cells.get(column).and_then(|cell| cell.values.get(&plain));
             let local = known.is_some_and(|known| known.writers.iter().any(|writer| writer.node == owner));
             let repair = is_repaired(world.schema(), &carried.row, column, value);
@@ -126,6 +128,9 @@ fn check_issued(world: &dyn WorldRead, oracle: &Oracle, batch: BatchId) -> Verdi
                 continue;
             }
             if repair && has_repaired(history, owner, &carried.row) {
+                continue;
+            }
+            if has_rescued(world, owner, &carried.row, column, &plain) {
                 continue;
             }
             let key = format!("{} {}", show_row(&carried.row), column.escape_ascii());
@@ -142,7 +147,7 @@ fn was_saved(
     known: Option<&ValueLedger>,
     node: NodeIndex,
     row: &RowId,
-    column: &crdt::row::ColumnName,
+    column: &ColumnName,
     value: &Value,
 ) -> bool {
     let writers = known.into_iter().flat_map(|known| &known.writers).filter(|writer| writer.node == node);
@@ -158,13 +163,27 @@ fn has_repaired(history: &History, node: NodeIndex, row: &RowId) -> bool {
     history.reports().iter().any(|reported| reported.node == node && repaired(&reported.report))
 }
 
+/// True when the node told a person that it found this value in the row and cannot tell whose it is: its shadow was
+/// damaged, and the site wrote the row. A client may have written the value, so it is issued rather than lost.
+fn has_rescued(world: &dyn WorldRead, node: NodeIndex, row: &RowId, column: &ColumnName, plain: &Value) -> bool {
+    let schema = world.schema();
+    let found = |report: &Report| match report {
+        Report::Rescued { row: said, image: Some(image) } if said == row => {
+            image.get(column).is_some_and(|value| base(schema, row, column, value) == *plain)
+        }
+        _ => false,
+    };
+    world.history().reports().iter().any(|reported| reported.node == node && found(&reported.report))
+}
+
 fn may_issue_again(history: &History, node: NodeIndex) -> bool {
     let log = &history.nodes()[node];
     !log.store_lost.is_empty() || !log.database_restored.is_empty()
 }
 
 /// A value is issued at most as often as clients of that node wrote it.
-fn check_issued_once(history: &History, ledger: &RowLedger) -> Verdict {
+fn check_issued_once(world: &dyn WorldRead, ledger: &RowLedger) -> Verdict {
+    let history = world.history();
     for (column, cell) in &ledger.cells {
         for (value, known) in cell.values.iter().filter(|(_, known)| known.carriers.len() > 1) {
             let mut issued: BTreeMap<NodeIndex, usize> = BTreeMap::new();
@@ -176,7 +195,9 @@ fn check_issued_once(history: &History, ledger: &RowLedger) -> Verdict {
             }
             for (node, times) in issued {
                 let written = known.writers.iter().filter(|writer| writer.node == node).count();
-                let excused = may_issue_again(history, node) || has_repaired(history, node, &ledger.row);
+                let excused = may_issue_again(history, node)
+                    || has_repaired(history, node, &ledger.row)
+                    || has_rescued(world, node, &ledger.row, column, value);
                 if times > written && matches!(value, Value::Bytes(_)) && !excused {
                     let key = format!("{} {}", show_row(&ledger.row), column.escape_ascii());
                     let what = format!("{value:?} was written {written} times and issued {times} times");
@@ -295,6 +316,21 @@ mod tests {
         stand.history.stopped(1);
         stand.open(1, Opened::StoreRestored);
         assert_eq!(rest(&stand), Ok(()), "its content must be placed anew");
+    }
+
+    #[test]
+    fn a_value_of_a_rescued_row_may_be_issued_as_it_was_found() {
+        let mut stand = replaced();
+        stand.carry(1, 2, &[(row(1), "title", "w1")]);
+        let found = |title: &str| {
+            let image = [(b"title".as_slice().into(), Value::from(title))].into();
+            Report::Rescued { row: row(1), image: Some(image) }
+        };
+        stand.history.reported(0, found("w1"));
+        stand.history.reported(1, found("w2"));
+        assert!(rest(&stand).is_err(), "another node found it, and this one found something else");
+        stand.history.reported(1, found("w1"));
+        assert_eq!(rest(&stand), Ok(()));
     }
 
     #[test]

@@ -1,10 +1,23 @@
 //! What an observation changes in the record.
 
-use crdt::{BatchId, ReplicaId};
+use crdt::{BatchId, Hlc, ReplicaId};
 
 use super::{Advance, History, NodeIndex, Opened, Order, Setback, Vectors, Which, vectors};
 
+/// What a full counter of the hybrid clock borrows.
+const BORROWED_MS: u64 = 1;
+
 impl History {
+    /// A node's clock after a step, and the latest millisecond that it may follow in that step: its own wall clock's
+    /// with the skew bound added. To be called before the step's [`History::observe`].
+    pub fn clock_seen(&mut self, node: NodeIndex, clock: Hlc, latest_ms: u64) {
+        let before = &self.nodes[node].now;
+        let (replica, latest_ms) = (before.replica, before.clock.millis().max(latest_ms) + BORROWED_MS);
+        if clock.millis() > latest_ms {
+            self.setback(node, Which::ClockAhead, replica, (latest_ms, clock.millis()), None);
+        }
+    }
+
     /// Writes down what of `after` is behind `before`. Over a restart only what must be durable is held against it.
     pub(super) fn compare(&mut self, node: NodeIndex, before: &Vectors, after: &Vectors, over: Option<Opened>) {
         let pairs = [

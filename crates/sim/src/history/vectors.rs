@@ -109,9 +109,11 @@ pub enum Which {
     Stable,
     /// The hybrid clock.
     Clock,
+    /// The hybrid clock in milliseconds, where it went on beyond all that it may follow.
+    ClockAhead,
 }
 
-/// A published figure that went back.
+/// A published figure that went back, or a clock that went too far.
 #[derive(Clone, Copy, Debug)]
 pub struct Setback {
     /// When.
@@ -124,7 +126,7 @@ pub struct Setback {
     pub which: Which,
     /// Which entry of the vector; for the clock, the node's own replica.
     pub replica: ReplicaId,
-    /// Before.
+    /// Before; of a clock that went too far, the latest that it might say.
     pub from: u64,
     /// After.
     pub to: u64,

@@ -7,10 +7,10 @@ use crdt::{BatchId, Hlc, Namespace, ReplicaId, VersionVector};
 use replica::Signer;
 use replica::message::Message;
 
-use super::machine::{CrashPoint, Machine, RequestKind};
+use super::machine::{CrashPoint, DatabaseBackup, Machine, RequestKind};
 use super::{Process, World};
 use crate::coverage::Fault;
-use crate::database::{Database, Store};
+use crate::database::Database;
 use crate::disk::Records;
 use crate::history::Opened;
 use crate::network::{PartitionId, PartitionShape};
@@ -21,8 +21,7 @@ use crate::signer::Keys;
 pub struct Picture {
     /// What its disk held.
     pub records: Records,
-    database: Option<Store>,
-    commits: usize,
+    database: Option<DatabaseBackup>,
 }
 
 impl World {
@@ -87,9 +86,8 @@ impl World {
 
     /// A picture of a whole machine: its store and its database, of one moment.
     pub fn take_picture(&mut self, node: usize) -> Picture {
-        let machine = &self.machines[node];
-        let database = machine.database.as_ref().map(|database| database.store().clone());
-        Picture { records: self.back_up(node), database, commits: self.machines[node].commits.len() }
+        let database = self.machines[node].back_up_database();
+        Picture { records: self.back_up(node), database }
     }
 
     /// Lets a process die before its database deletes drained entries.
@@ -108,16 +106,12 @@ impl World {
     /// Puts a machine back to an earlier picture, or only its store, without telling the node that its continuity is
     /// broken.
     pub fn put_back_unnoticed(&mut self, node: usize, picture: Picture, with_database: bool) {
-        let Picture { records, database, commits } = picture;
+        let Picture { records, database } = picture;
         self.machines[node].disk.restore(records);
         self.machines[node].opens_as(Opened::StoreRestored);
         self.machines[node].continuity = replica::Continuity::Proven;
-        let machine = &mut self.machines[node];
-        if let (Some(store), Some(database), true) = (database, &mut machine.database, with_database) {
-            database.restore(store);
-            let dropped = machine.commits.split_off(commits.min(machine.commits.len()));
-            self.history.database_restored(node, dropped);
-            self.database_went_away(node);
+        if let Some(database) = database.filter(|_| with_database) {
+            self.put_database_back(node, database);
         }
         self.fault(Fault::RestoredStore);
         self.line(Some(node), || "a backup is put back, and nobody says so".into());

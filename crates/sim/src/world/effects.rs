@@ -181,8 +181,11 @@ impl World {
 
     /// Writes down what the node publishes now.
     pub(super) fn observe(&mut self, node: usize) {
+        let now = self.clock_of(node);
         let Some(process) = &mut self.machines[node].process else { return };
         process.received = process.node.received();
+        let latest_ms = process.node.corrected_wall_ms(now) + self.swarm.intervals.skew_bound_ms;
+        self.history.clock_seen(node, process.node.clock(), latest_ms);
         let seen = Observed {
             replica: process.node.replica(),
             applied: process.node.applied(),

@@ -1,7 +1,7 @@
 //! One machine: a disk, a clock, a database, and for as long as it runs a process with a node in it.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use crdt::VersionVector;
@@ -48,9 +48,16 @@ pub(super) enum RequestKind {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Backup {
     pub(super) records: Option<Records>,
-    pub(super) store: Option<Store>,
-    /// Commits that the database held.
-    pub(super) commits: usize,
+    pub(super) database: Option<DatabaseBackup>,
+}
+
+/// A database at one moment, with what it held then. How many transactions that were is not enough: another backup may
+/// be put back first, and the database goes on from there with others.
+#[derive(Clone, Debug)]
+pub(super) struct DatabaseBackup {
+    store: Store,
+    commits: BTreeSet<CommitId>,
+    outbox_commits: BTreeMap<u64, CommitId>,
 }
 
 /// One machine.
@@ -86,8 +93,8 @@ pub struct Machine {
     pub(super) orphaned_step: Option<u64>,
     /// Which transaction wrote an outbox entry.
     pub(super) outbox_commits: BTreeMap<u64, CommitId>,
-    /// All transactions of this database.
-    pub(super) commits: Vec<CommitId>,
+    /// The transactions that this database holds.
+    pub(super) commits: BTreeSet<CommitId>,
     pub(super) sessions: BTreeMap<SessionId, usize>,
     /// Values that this database cannot take: writes that hold one fail.
     pub(super) poisoned: bool,
@@ -124,7 +131,7 @@ impl Machine {
             unanswered_step: None,
             orphaned_step: None,
             outbox_commits: BTreeMap::new(),
-            commits: Vec::new(),
+            commits: BTreeSet::new(),
             sessions: BTreeMap::new(),
             poisoned: false,
             donor: None,
@@ -138,6 +145,22 @@ impl Machine {
     /// The number of the running process; 0 while none runs.
     pub fn process_number(&self) -> u32 {
         self.process.as_ref().map_or(0, |process| process.number)
+    }
+
+    /// A backup of the database, if there is one.
+    pub(super) fn back_up_database(&self) -> Option<DatabaseBackup> {
+        let store = self.database.as_ref()?.store().clone();
+        Some(DatabaseBackup { store, commits: self.commits.clone(), outbox_commits: self.outbox_commits.clone() })
+    }
+
+    /// Puts a backup of the database back. Gives the transactions that it does not hold and the database had held.
+    pub(super) fn restore_database(&mut self, backup: DatabaseBackup) -> Vec<CommitId> {
+        let Some(database) = &mut self.database else { return Vec::new() };
+        database.restore(backup.store);
+        // The restored database gives the ids of later entries once more.
+        self.outbox_commits = backup.outbox_commits;
+        let had = std::mem::replace(&mut self.commits, backup.commits);
+        had.difference(&self.commits).copied().collect()
     }
 
     /// How badly the disk was treated since the last process: the worst of all counts.
@@ -157,5 +180,29 @@ impl Machine {
         }
         let is_proven = self.opening == Opened::Killed;
         self.continuity = if is_proven { Continuity::Proven } else { Continuity::NotProven };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::database::Tables;
+
+    #[test]
+    fn of_two_backups_the_later_one_may_be_put_back_last() {
+        let database = Database::new(Rc::new(Tables::wordpress()), 1, true);
+        let mut machine = Machine::new("node_01".into(), 1, Some(database));
+        machine.commits.insert(0);
+        let first = machine.back_up_database().expect("it has a database");
+        machine.commits.extend([1, 2]);
+        machine.outbox_commits.insert(7, 2);
+        let second = machine.back_up_database().expect("it has a database");
+        assert_eq!(machine.restore_database(first), [1, 2]);
+        // The database goes on from there, and gives an entry an id that the second backup has given as well.
+        machine.commits.insert(3);
+        machine.outbox_commits.insert(7, 3);
+        assert_eq!(machine.restore_database(second), [3]);
+        assert_eq!(machine.commits, BTreeSet::from([0, 1, 2]));
+        assert_eq!(machine.outbox_commits, BTreeMap::from([(7, 2)]));
     }
 }

@@ -76,8 +76,10 @@ pub struct World {
     is_calm: bool,
     /// Messages on their way that are very late.
     late_messages: u64,
-    /// When a client last wrote past the triggers.
-    bypassed_us: Option<u64>,
+    /// A client wrote past the triggers.
+    has_bypassed: bool,
+    /// Since when nothing keeps the rolling scan from finding that: see [`World::unrest`].
+    scans_since_us: Option<u64>,
 }
 
 /// Cluster id of every simulated cluster.
@@ -119,7 +121,8 @@ impl World {
             violation: None,
             is_calm: false,
             late_messages: 0,
-            bypassed_us: None,
+            has_bypassed: false,
+            scans_since_us: None,
             swarm,
         }
     }

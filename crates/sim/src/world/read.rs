@@ -147,8 +147,9 @@ impl WorldRead for World {
 }
 
 impl World {
-    /// What keeps the core from being at rest; empty when nothing does.
-    pub fn unrest(&self) -> Vec<String> {
+    /// What keeps the core from being at rest; empty when nothing does. To be asked again and again: it remembers since
+    /// when the rolling scan goes around.
+    pub fn unrest(&mut self) -> Vec<String> {
         let mut reasons = Vec::new();
         let core = self.core();
         let mut first: Option<(usize, &VersionVector)> = None;
@@ -181,18 +182,63 @@ impl World {
                 )),
             }
         }
-        if let Some(bypassed_us) = self.bypassed_us {
-            // Only the rolling scan finds such a write: all of it, once around.
-            let rows = self.machines.iter().filter_map(|machine| machine.database.as_ref());
-            let most = rows.map(|database| database.store().rows().count() as u64).max().unwrap_or(0);
-            let round_us = (most / 200 + 3) * self.swarm.intervals.scan_ms * 1_000;
-            if self.now_us < bypassed_us + round_us {
-                reasons.push("a write that bypassed capture waits to be found".into());
-            }
-        }
         if self.clients_are_busy() {
             reasons.push("clients are busy".into());
         }
+        if self.has_bypassed && self.waits_for_scan(reasons.is_empty()) {
+            reasons.push("a write that bypassed capture waits to be found".into());
+        }
         reasons
+    }
+
+    /// True until the rolling scan has gone around once on every node, because nothing else finds a write that bypassed
+    /// capture. The time is taken from rest, not from the write: the scan comes after all other work, stands still
+    /// while a node's state is not that of its vector, and begins anew with every process. So a node that was kept from
+    /// it for a thousand seconds has still all of it before it.
+    fn waits_for_scan(&mut self, is_otherwise_at_rest: bool) -> bool {
+        let cannot_scan = |node: usize| {
+            let process = self.machines[node].process.as_ref();
+            process.is_none_or(|process| process.node.is_installing())
+        };
+        if self.core().into_iter().any(cannot_scan) {
+            self.scans_since_us = None;
+        } else if is_otherwise_at_rest {
+            // What it finds ends the rest for a moment, and not the round.
+            self.scans_since_us.get_or_insert(self.now_us);
+        }
+        self.scans_since_us.is_none_or(|since_us| self.now_us < since_us + self.scan_round_us())
+    }
+
+    /// The longest that one round of the scan takes, from any place in the tables back to it.
+    fn scan_round_us(&self) -> u64 {
+        let rows = self.machines.iter().filter_map(|machine| machine.database.as_ref());
+        let most = rows.map(|database| database.store().rows().count() as u64).max().unwrap_or(0);
+        (most / 200 + 3) * self.swarm.intervals.scan_ms * 1_000
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::Random;
+    use crate::swarm::Swarm;
+
+    #[test]
+    fn a_write_past_the_triggers_is_waited_for_from_rest_on() {
+        let mut random = Random::new(1);
+        let swarm = Swarm::draw(3, &mut random);
+        let mut world = World::new(swarm, &mut random, false);
+        let round_us = world.scan_round_us();
+        assert!(world.unrest().is_empty());
+        (world.has_bypassed, world.machines[0].was_started) = (true, true);
+        // However long a node is down: its scan begins when it is back.
+        world.advance_to(10 * round_us);
+        assert_eq!(world.unrest().len(), 2);
+        world.machines[0].was_started = false;
+        assert_eq!(world.unrest().len(), 1);
+        world.advance_to(11 * round_us - 1);
+        assert_eq!(world.unrest().len(), 1);
+        world.advance_to(11 * round_us);
+        assert!(world.unrest().is_empty());
     }
 }

@@ -291,7 +291,7 @@ impl World {
         self.operations += commit.changes.len() as u64;
         if !commit.is_captured {
             self.fault(Fault::BypassedCapture);
-            self.bypassed_us = Some(self.now_us);
+            (self.has_bypassed, self.scans_since_us) = (true, None);
         }
         if self.machines[node].donor.is_some() || self.machines.iter().any(|machine| machine.donor == Some(node)) {
             self.fault(Fault::WritesDuringSnapshot);
@@ -304,7 +304,7 @@ impl World {
         });
         let id = self.history.sql_commit(node, commit.is_captured, changes.collect(), parents);
         let machine = &mut self.machines[node];
-        machine.commits.push(id);
+        machine.commits.insert(id);
         machine.outbox_commits.extend(commit.outbox.into_iter().map(|entry| (entry, id)));
         // The datagram of the site may be lost; the poll finds the entry as well.
         if commit.is_captured && !self.random.one_in(4) {

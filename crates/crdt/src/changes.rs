@@ -14,8 +14,8 @@ use crate::set::NAME_BYTES_MAX;
 pub enum ChangeRef<'a> {
     /// A register at the root, written with at most one value replaced.
     Cell(CellWrite<'a>),
-    /// Any other change.
-    Change(Change),
+    /// Any other change; apart, so that a cell stays small.
+    Change(Box<Change>),
 }
 
 /// The most frequent change: one value of one register at the root.
@@ -37,7 +37,7 @@ impl ChangeRef<'_> {
     /// The change on its own.
     pub fn into_change(self) -> Change {
         match self {
-            Self::Change(change) => change,
+            Self::Change(change) => *change,
             Self::Cell(cell) => Change {
                 namespace: cell.namespace,
                 path: vec![cell.name.into()],
@@ -79,7 +79,7 @@ impl<'a> Changes<'a> {
     /// # Errors
     /// [`DecodeError`] for a change that does not decode; the rest cannot be read then.
     #[allow(clippy::should_implement_trait, reason = "an error ends the iteration, which Iterator cannot say")]
-    #[inline]
+    #[inline(always)]
     pub fn next(&mut self) -> Result<Option<(u32, ChangeRef<'a>)>, DecodeError> {
         if self.next == self.count {
             self.reader.finish()?;
@@ -90,7 +90,7 @@ impl<'a> Changes<'a> {
         self.decode(index).map(|change| Some((index, change)))
     }
 
-    #[inline]
+    #[inline(always)]
     fn decode(&mut self, index: u32) -> Result<ChangeRef<'a>, DecodeError> {
         let Self { reader, table, .. } = self;
         let at = reader.at();
@@ -147,7 +147,7 @@ impl<'a> Changes<'a> {
         if matches!(&content, Content::Op(op) if !op.extends_only_before(dot)) {
             return Err(DecodeError::Invalid { what: "chain that an increment extends", at });
         }
-        Ok(ChangeRef::Change(Change { namespace: *namespace, path, stamp, content }))
+        Ok(ChangeRef::Change(Box::new(Change { namespace: *namespace, path, stamp, content })))
     }
 }
 

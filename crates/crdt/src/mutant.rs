@@ -54,6 +54,8 @@ mutants! {
     SnapshotReplacesMember,
     /// A join keeps sums of either side that the other one has collected.
     CollectedSumReturns,
+    /// What removals left behind that came with a snapshot is not noted: it does not wait for their stability.
+    JoinedRemainsForgotten,
     /// Batches are applied, drained and committed while a snapshot is being joined.
     ApplyDuringJoin,
     /// The shadow of a row that was written is its raw state, not the repaired view that the database shows.

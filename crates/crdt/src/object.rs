@@ -12,6 +12,7 @@
 //! LONG: one type and the enum over all of them: each arm is one line, and splitting would hide the symmetry.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::counter::{CounterDelta, GCounter, Increment, PnCounter};
 use crate::crdt::Crdt;
@@ -29,8 +30,9 @@ use crate::vector::Covers;
 /// Deepest path: a key and seven maps inside each other. Decoding recurses no deeper.
 pub const PATH_DEPTH_MAX: usize = 8;
 
-/// A name in a path, as its bytes.
-pub type Name = Box<[u8]>;
+/// A name in a path, as its bytes. Shared: a row's state, what the database shows of it and what is on its way between
+/// them say the same names.
+pub type Name = Arc<[u8]>;
 
 /// The type of an object. The numbers stand in every format and never change.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

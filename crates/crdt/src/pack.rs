@@ -46,7 +46,9 @@ impl DotTable {
     /// A table from (replica, greatest sequence) entries, in the order in which they are encoded.
     pub fn new(entries: impl IntoIterator<Item = (ReplicaId, u64)>) -> Self {
         let mut entries = entries.into_iter();
-        Self { first: entries.next(), rest: entries.collect() }
+        let mut table = Self { first: entries.next(), rest: Vec::new() };
+        entries.for_each(|entry| table.rest.push(entry));
+        table
     }
 
     /// The table of exactly the dots that `visit` names, ordered by replica id.

@@ -22,13 +22,14 @@ use crate::error::{CounterOverflow, DecodeError};
 use crate::fingerprint::{Fingerprint, Leaf, Place, Tally};
 use crate::hlc::Hlc;
 use crate::mutant::{Mutant, active};
+use crate::object::Name;
 use crate::pack::{DotTable, Reader, Writer};
 use crate::set::NAME_BYTES_MAX;
 use crate::value::Value;
 use crate::vector::Covers;
 
-/// Name of a column, as its bytes.
-pub type ColumnName = Box<[u8]>;
+/// Name of a column, as its bytes; shared like [`Name`].
+pub type ColumnName = Name;
 
 /// One written value of a column.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -2,6 +2,7 @@
 
 use core::cmp::Ordering;
 use core::fmt;
+use std::sync::Arc;
 
 /// Longest byte string in one value: 64 MiB, four times MariaDB's default `max_allowed_packet`.
 pub const VALUE_BYTES_MAX: usize = 64 << 20;
@@ -17,8 +18,9 @@ pub enum Value {
     Integer(Integer),
     /// A number in IEEE 754-2019 total order with one NaN.
     Float(Float),
-    /// Bytes, and text as its bytes: no collation is applied, so `a` and `A` differ.
-    Bytes(Box<[u8]>),
+    /// Bytes, and text as its bytes: no collation is applied, so `a` and `A` differ. Shared, because the same content
+    /// stands in the state, in what the database shows and in batches on their way.
+    Bytes(Arc<[u8]>),
 }
 
 impl Value {

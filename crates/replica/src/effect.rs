@@ -141,9 +141,10 @@ pub enum Report {
         /// The batch.
         batch: BatchId,
     },
-    /// A snapshot ended early and is resumed or started over.
+    /// A snapshot was given up before its end, and is started over if it is still needed: its donor dropped it or is
+    /// out of reach, or this node could not go on with it.
     SnapshotInterrupted {
-        /// The peer.
+        /// The donor, whoever of the two gave it up.
         peer: String,
     },
     /// A snapshot was taken over.
@@ -163,7 +164,8 @@ pub enum Report {
         /// The row.
         row: RowId,
     },
-    /// Batches beyond a gap were dropped because the buffer is full; they are pulled again.
+    /// Batches were dropped because the buffer beyond gaps, or the log, is full; they are pulled again. Told once,
+    /// until both are half empty again.
     BufferFull,
     /// The log was cut although a member lacks what was cut: it will need a snapshot.
     LogCut {

@@ -50,7 +50,7 @@ pub enum Meta {
     Applied = 2,
     /// Floors of the log with their chain hashes.
     Floors = 3,
-    /// Last step that the database is known to hold, and the step that is on its way.
+    /// Last step that the database is known to hold, the number of the next, and the step that is on its way.
     Step = 4,
     /// A snapshot that is being fetched or joined.
     Install = 5,

@@ -30,7 +30,7 @@ impl Signer for Plain {
 }
 
 /// A database without transactions: nothing else happens between two requests.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Database {
     rows: BTreeMap<RowId, RowImage>,
     outbox: Vec<OutboxEntry>,
@@ -86,6 +86,8 @@ struct Cluster {
     rotten: BTreeSet<RecordKey>,
     schema: Option<Schema>,
     databases: BTreeMap<String, Database>,
+    /// While it is set, what databases answer to a drain is kept here.
+    slow_drains: Option<Vec<(String, SqlResponse)>>,
     mail: VecDeque<(String, String, Vec<u8>)>,
     cut: Vec<(String, String)>,
     reports: Vec<(String, replica::Report)>,
@@ -110,6 +112,7 @@ impl Cluster {
             rotten: BTreeSet::new(),
             schema,
             databases: BTreeMap::new(),
+            slow_drains: None,
             mail: VecDeque::new(),
             cut: Vec::new(),
             reports: Vec::new(),
@@ -184,8 +187,12 @@ impl Cluster {
                 Effect::Report(report) => self.reports.push((name.to_owned(), report)),
                 Effect::Acknowledge(_) => {}
                 Effect::Sql(request) => {
+                    let is_drain = matches!(request, SqlRequest::Drain { .. });
                     let response = self.databases.entry(name.to_owned()).or_default().answer(request);
-                    self.nodes.get_mut(name).expect("known").handle_sql(self.now, response);
+                    match &mut self.slow_drains {
+                        Some(slow) if is_drain => slow.push((name.to_owned(), response)),
+                        _ => self.nodes.get_mut(name).expect("known").handle_sql(self.now, response),
+                    }
                 }
             }
         }
@@ -473,5 +480,95 @@ fn what_the_state_had_stands_in_for_a_damaged_shadow() {
     for (name, database) in &cluster.databases {
         assert_eq!(database.rows, rows, "{name}: {:?}", cluster.reports);
     }
+    cluster.assert_converged();
+}
+
+/// Store and database go back to one backup and go on from there; then a backup of the database is put back that was
+/// taken later on the timeline that they left. Its cursor was the number that the node had come to again, so nothing was
+/// noticed.
+#[test]
+fn a_database_of_another_timeline_is_noticed() {
+    let schema = Schema { tables: BTreeMap::from([("wp_posts".into(), Table::default())]) };
+    let mut cluster = Cluster::with_schema(2, Limits::default(), Some(schema));
+    let [first, second] = [1, 2].map(|id| RowId::numbered(Namespace(1), "wp_posts", id));
+    cluster.write_row(0, &first, "first");
+    cluster.run(3_000);
+    let (disk, database) = (cluster.disks[&name(1)].clone(), cluster.databases[&name(1)].clone());
+    cluster.write_row(0, &second, "second");
+    cluster.run(3_000);
+    let of_before = cluster.databases[&name(1)].clone();
+    cluster.disks.insert(name(1), disk);
+    cluster.databases.insert(name(1), database);
+    cluster.open(1, Continuity::NotProven);
+    cluster.run(3_000);
+    assert_eq!(cluster.databases[&name(1)].rows, of_before.rows, "it takes as many steps as before");
+    let is_noticed = |cluster: &Cluster| {
+        let restored = |report: &replica::Report| matches!(report, replica::Report::DatabaseRestored { .. });
+        cluster.reports.iter().any(|(_, report)| restored(report))
+    };
+    assert!(!is_noticed(&cluster), "{:?}", cluster.reports);
+    cluster.databases.insert(name(1), of_before);
+    cluster.open(1, Continuity::Proven);
+    cluster.run(10_000);
+    assert!(is_noticed(&cluster), "{:?}", cluster.reports);
+    assert_eq!(cluster.databases[&name(0)].rows, cluster.databases[&name(1)].rows);
+    cluster.assert_converged();
+}
+
+/// While a node looks into its outbox a peer tells that the node's store had gone back. What the look showed was
+/// committed, although nothing is to be drained before the state has caught up.
+#[test]
+fn a_drain_that_doubt_overtakes_commits_nothing() {
+    let schema = Schema { tables: BTreeMap::from([("wp_posts".into(), Table::default())]) };
+    let mut cluster = Cluster::with_schema(2, Limits::default(), Some(schema));
+    let row = RowId::numbered(Namespace(1), "wp_posts", 1);
+    cluster.run(3_000);
+    let disk = cluster.disks[&name(1)].clone();
+    cluster.set(1, "k", "v");
+    cluster.run(1_000);
+    // It starts alone, from before its write, and listens in vain.
+    let peer = cluster.nodes.remove(&name(0)).expect("known");
+    cluster.disks.insert(name(1), disk);
+    cluster.open(1, Continuity::Proven);
+    cluster.run(1_500);
+    cluster.slow_drains = Some(Vec::new());
+    cluster.write_row(1, &row, "first");
+    cluster.run(1_000);
+    cluster.nodes.insert(name(0), peer);
+    cluster.link("node_00", "node_01", true);
+    cluster.settle();
+    let replica = cluster.nodes[&name(1)].replica();
+    let minted = replica::Report::ReplicaMinted { replica, reason: replica::MintReason::PeerKnowsMore };
+    assert!(cluster.reports.contains(&(name(1), minted)), "{:?}", cluster.reports);
+    for (node, response) in cluster.slow_drains.take().expect("they are slow") {
+        cluster.nodes.get_mut(&node).expect("known").handle_sql(cluster.now, response);
+    }
+    assert_eq!(cluster.nodes[&name(1)].applied().seq(replica), 0);
+    cluster.settle();
+    cluster.run(40_000);
+    assert!(cluster.databases[&name(0)].rows.contains_key(&row), "{:?}", cluster.reports);
+    assert_eq!(cluster.databases[&name(0)].rows, cluster.databases[&name(1)].rows);
+    cluster.assert_converged();
+}
+
+#[test]
+fn a_full_buffer_is_reported_once_an_episode() {
+    let mut cluster = Cluster::new(2, Limits { beyond_gap_batches_max: 2, ..Limits::default() });
+    for episode in 1..=2 {
+        cluster.run(10_000);
+        // What comes after a batch that got lost on its way waits for it.
+        let path = vec![b"k".as_slice().into()];
+        let intent = Intent { namespace: Namespace(0), path, action: Action::Set("lost".into()) };
+        let node = cluster.nodes.get_mut(&name(0)).expect("known");
+        node.commit(cluster.now, &[intent]).expect("the node takes writes");
+        cluster.effects(&name(0));
+        cluster.mail.clear();
+        for round in 0..10 {
+            cluster.set(0, "k", &format!("round {round}"));
+        }
+        let full = cluster.reports.iter().filter(|(_, report)| *report == replica::Report::BufferFull);
+        assert_eq!(full.count(), episode);
+    }
+    cluster.run(10_000);
     cluster.assert_converged();
 }

@@ -18,6 +18,7 @@
 //! | LastValueOfLifeCollected | each life keeps its greatest value | convergence 1, resurrection 6, database 10 |
 //! | SnapshotReplacesMember | a member joins | monotone 4, convergence 1, acknowledged 2, lost update 9 |
 //! | CollectedSumReturns | what a cut covers and a snapshot lacks was removed | convergence 1, counters 7 |
+//! | JoinedRemainsForgotten | what a snapshot removed waits for its own stability | convergence 1, counters 7 |
 //! | ApplyDuringJoin | a join is not disturbed | an assertion of the encoder, convergence 1, acknowledged 2 and 6, counters 7, lost update 9 |
 //! | ShadowIsRaw | the shadow holds the repaired view | resurrection 6 |
 //! | RepairOnlyBatchRows | repairs reach rows outside the batch | database 10, lost update 9 |
@@ -31,6 +32,7 @@
 //! | RelayReencodes | everyone forwards the origin's bytes | one hash per dot 3 |
 //! | DrainerRemembersMaxId | ids become visible out of order | rest 10, acknowledged 2, resurrection 6, lost update 9 |
 
+mod apart;
 mod damage;
 
 use crdt::Mutant;
@@ -39,7 +41,7 @@ use sim::checkers::Violation;
 use sim::run::{self, Outcome};
 use sim::scenarios::{self, Scenario};
 
-use Runs::{Damaged, Random, Scripted};
+use Runs::{Apart, Damaged, Random, Scripted};
 
 /// Members of a random world: few, because a seed costs by its members, and every trap needs at most three.
 const NODES: usize = 3;
@@ -53,6 +55,8 @@ enum Runs {
     Scripted(Scenario),
     /// A world in which one node silently loses rows.
     Damaged,
+    /// A world in which one member learns removals by a snapshot, and another counts on.
+    Apart,
 }
 
 /// One mutant, and how it is caught.
@@ -97,6 +101,7 @@ table! {
     last_value_of_life_collected: LastValueOfLifeCollected, Scripted(Scenario::OneLifeEndsLate), 12, [1, 6, 10];
     snapshot_replaces_member: SnapshotReplacesMember, Scripted(Scenario::WritesDuringSnapshot), 6, [1, 2, 4, 9];
     collected_sum_returns: CollectedSumReturns, Scripted(Scenario::ForgottenRemovals), 10, [1, 7];
+    joined_remains_forgotten: JoinedRemainsForgotten, Apart, 8, [1, 7];
     apply_during_join: ApplyDuringJoin, Scripted(Scenario::WritesDuringJoin), 8, [ASSERTION, 1, 2, 6, 7, 9];
     shadow_is_raw: ShadowIsRaw, Random, 3, [6];
     repair_only_batch_rows: RepairOnlyBatchRows, Random, 16, [9, 10];
@@ -167,6 +172,7 @@ impl Runs {
             Random => run::seed(seed, NODES, &[], false),
             Scripted(scenario) => scenarios::run(scenario, seed, &[], false),
             Damaged => damage::run(seed),
+            Apart => apart::run(seed),
         }
     }
 }

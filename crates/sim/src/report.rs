@@ -35,7 +35,10 @@ pub fn violation(outcome: &Outcome, replay: &str) -> String {
 fn names(line: &Line, key: &str) -> bool {
     let words: Vec<&str> = key.split([':', '(']).next().unwrap_or_default().split(' ').collect();
     let name = words[..words.len().min(2)].join(" ");
-    name.len() > 3 && line.text.contains(name.trim_end())
+    let name = name.trim_end();
+    // Row 2 is not row 24.
+    let ends = |at: usize| !line.text[at + name.len()..].starts_with(|next: char| next.is_ascii_alphanumeric());
+    name.len() > 3 && line.text.match_indices(name).any(|(at, _)| ends(at))
 }
 
 fn truncate(text: &mut String, characters: usize) {

@@ -2,14 +2,14 @@
 
 use std::fmt;
 
-use crate::checkers::{Checkers, Violation, determinism, show_row};
+use crate::checkers::{Checkers, Violation, determinism};
 use crate::coverage::Coverage;
 use crate::random::Random;
 use crate::swarm::{SECOND_US, Swarm};
 use crate::trace::{Line, Trace};
 use crate::world::World;
 
-/// Longest time from the end of the faults until everything is at rest.
+/// Longest time from the end of the faults until everything is at rest, the wait for the rolling scan aside.
 const REST_US_MAX: u64 = 1_200 * SECOND_US;
 /// How long the cluster must have nothing to do before it counts as being at rest.
 const QUIET_US: u64 = 20 * SECOND_US;
@@ -142,7 +142,7 @@ impl Run {
     }
 
     fn rest(&mut self) -> Result<(), Violation> {
-        let latest_us = self.world.now_us() + REST_US_MAX;
+        let began_us = self.world.now_us();
         let mut quiet_since_us = None;
         loop {
             if (self.world.now_us() / SECOND_US).is_multiple_of(OPERATOR_S) {
@@ -157,7 +157,7 @@ impl Run {
                 }
             } else {
                 quiet_since_us = None;
-                if self.world.now_us() > latest_us {
+                if self.world.now_us() > began_us + REST_US_MAX + self.world.scan_wait_us() {
                     return Err(liveness(unrest.join("; ")));
                 }
             }
@@ -167,7 +167,8 @@ impl Run {
     /// Ends the run.
     pub fn finish(self, result: Result<(), Violation>) -> Outcome {
         let violation = result.err();
-        let story = violation.as_ref().map_or_else(Vec::new, |violation| self.story(violation));
+        let explain = |violation: &Violation| self.checkers.explain(&self.world.history, violation);
+        let story = violation.as_ref().map_or_else(Vec::new, explain);
         let World { trace, coverage, .. } = &self.world;
         Outcome {
             seed: self.seed,
@@ -179,15 +180,6 @@ impl Run {
             lines: Trace::lines(trace).to_vec(),
             story,
         }
-    }
-
-    /// What the oracle knows of the row that a violation names.
-    fn story(&self, violation: &Violation) -> Vec<String> {
-        let rows = self.world.history.commits().iter().flat_map(|commit| &commit.changes).map(|change| &change.row);
-        let mut named: Vec<_> = rows.filter(|row| violation.key.contains(&show_row(row))).collect();
-        named.sort_unstable();
-        named.dedup();
-        named.iter().flat_map(|row| self.checkers.story(&self.world.history, row)).collect()
     }
 }
 

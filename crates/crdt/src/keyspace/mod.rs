@@ -52,7 +52,7 @@ impl Key {
 
     /// The bytes under which the object is hashed and stored: type, namespace (varint), name.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(self.name.len() + 6);
+        let mut bytes = Vec::new();
         write_key(&mut bytes, self.kind, self.namespace, &self.name);
         bytes
     }
@@ -79,6 +79,7 @@ impl Key {
 }
 
 fn write_key(bytes: &mut Vec<u8>, kind: Kind, namespace: Namespace, name: &[u8]) {
+    bytes.reserve(name.len() + 6);
     bytes.push(kind as u8);
     let mut number = namespace.0;
     while number >= 0x80 {
@@ -194,7 +195,10 @@ impl Keyspace {
             core::hint::black_box(places.fold(0, |bits, place| bits ^ self.shards[place.shard].touch(place.hash)));
             for (index, change, place) in ahead.drain(..) {
                 let _refused_everywhere = match (change, place) {
-                    (ChangeRef::Cell(cell), Some(place)) => self.apply_cell(dot(index), &cell, place),
+                    (ChangeRef::Cell(cell), Some(place)) => {
+                        self.key_of(&cell);
+                        self.write_cell(dot(index), &cell, place)
+                    }
                     (change, _) => self.apply_change(dot(index), &change.into_change()),
                 };
             }
@@ -209,15 +213,20 @@ impl Keyspace {
         match change {
             ChangeRef::Cell(cell) => {
                 let place = self.place_of(cell);
-                self.apply_cell(dot, cell, place)
+                self.write_cell(dot, cell, place)
             }
             ChangeRef::Change(change) => self.apply_change(dot, change),
         }
     }
 
-    fn place_of(&mut self, cell: &CellWrite<'_>) -> Located {
+    /// The cell's key becomes the one at hand.
+    fn key_of(&mut self, cell: &CellWrite<'_>) {
         self.scratch.clear();
         write_key(&mut self.scratch, Kind::Register, cell.namespace, cell.name);
+    }
+
+    fn place_of(&mut self, cell: &CellWrite<'_>) -> Located {
+        self.key_of(cell);
         Located::new(&self.scratch)
     }
 
@@ -239,9 +248,8 @@ impl Keyspace {
         result
     }
 
-    fn apply_cell(&mut self, dot: Dot, cell: &CellWrite<'_>, place: Located) -> Result<(), CounterOverflow> {
-        self.scratch.clear();
-        write_key(&mut self.scratch, Kind::Register, cell.namespace, cell.name);
+    /// Writes the cell whose key is at hand.
+    fn write_cell(&mut self, dot: Dot, cell: &CellWrite<'_>, place: Located) -> Result<(), CounterOverflow> {
         let written = self.shards[place.shard].write_cell(&self.scratch, place, dot, cell, &mut self.interner);
         if let Some(tally) = written {
             self.tally.add(tally);

@@ -36,7 +36,8 @@ impl Node {
         self.effect(Effect::Sql(SqlRequest::Drain { also: also.into_iter().collect() }));
     }
 
-    /// A snapshot of the outbox came: everything in it becomes one batch.
+    /// A snapshot of the outbox came: everything in it becomes one batch. Unless nothing may be drained by now, because
+    /// meanwhile a peer told what this node forgot, or a snapshot is being joined: then it is asked for again later.
     pub(super) fn drained(
         &mut self,
         now: Now,
@@ -44,7 +45,13 @@ impl Node {
         mut entries: Vec<OutboxEntry>,
         rows: &BTreeMap<RowId, Option<RowImage>>,
     ) {
+        let stands_still = self.is_rebuilding() || (self.is_joining() && !active(Mutant::ApplyDuringJoin));
         let Some(host) = &mut self.host else { return };
+        if stands_still || host.recovery.is_some() {
+            host.suspects.extend(also.iter().cloned());
+            host.notified = true;
+            return;
+        }
         let had_to_write = !host.dirty.is_empty();
         let known: BTreeSet<u64> = host.drained_ids().copied().collect();
         entries.retain(|entry| !known.contains(&entry.id));

@@ -8,13 +8,14 @@
 //!
 //! Each of our transactions in the database sets its cursor to the number of the step that it is. The step is
 //! planned durably before, so that after a crash the cursor tells whether it happened; that is settled
-//! before anything is drained.
+//! before anything is drained. The numbers differ between timelines of one database: see `step`.
 
 mod drain;
 mod names;
 mod recover;
 mod schema;
 mod sql;
+mod step;
 mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -105,6 +106,8 @@ pub(crate) struct Host {
     drained: BTreeMap<BatchId, BTreeSet<u64>>,
     /// The last step that the database is known to hold.
     cursor: u64,
+    /// The number of the next step: above the cursor, and not always the next above.
+    next_step: u64,
     planned: Option<(u64, Step)>,
     /// The cursor must be read before anything else.
     unsettled: bool,
@@ -141,6 +144,7 @@ impl Host {
             turns: 0,
             drained: BTreeMap::new(),
             cursor: 0,
+            next_step: 1,
             planned: None,
             unsettled: true,
             notified: false,

@@ -6,12 +6,13 @@
 //! in which rows came; so it can be kept up to date row by row.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use crdt::Namespace;
 
 use super::sql::RowId;
 
-type Scope = (Namespace, Box<str>);
+type Scope = (Namespace, Arc<str>);
 
 /// The assignment for all tables with a unique column.
 #[derive(Clone, Debug, Default)]

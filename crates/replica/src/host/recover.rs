@@ -143,11 +143,13 @@ impl Node {
     }
 
     pub(super) fn scanned(&mut self, now: Now, after: Option<RowId>, rows: Vec<(RowId, RowImage)>, done: bool) {
+        let is_joining = self.is_joining();
         let Some(host) = &mut self.host else { return };
         let until = if done { None } else { rows.last().map(|(row, _)| row.clone()) };
         if let Some(recovery) = &host.recovery {
             // A slice that was asked for before the doubt arose says nothing: the one look at every row comes later.
-            if !recovery.caught_up {
+            // One that comes while a snapshot is joined is asked for again: the state is that of no vector.
+            if !recovery.caught_up || is_joining {
                 return;
             }
             return self.recovered_rows(now, rows, until);

@@ -5,6 +5,7 @@
 //! real one.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crdt::error::DecodeError;
 use crdt::row::ColumnName;
@@ -16,7 +17,7 @@ pub struct RowId {
     /// Site of the network.
     pub namespace: Namespace,
     /// Table name without the site's prefix.
-    pub table: Box<str>,
+    pub table: Arc<str>,
     /// The key's bytes. Numeric ids are eight bytes, big endian, so that byte order is id order.
     pub key: Box<[u8]>,
 }
@@ -106,7 +107,7 @@ pub enum RowWrite {
 /// A request to the database.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum SqlRequest {
-    /// The step number that the database holds (0 in a fresh one).
+    /// The step number that the database holds: below 2^63, 0 in a fresh one.
     ReadCursor,
     /// In one REPEATABLE READ snapshot: all outbox entries that it shows, without a limit, and the rows
     /// that they name, and the rows named here.

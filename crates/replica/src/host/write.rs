@@ -2,19 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crdt::error::DecodeError;
 use crdt::mutant::{Mutant, active};
-use crdt::pack::{Reader, Writer};
 use crdt::row::ColumnName;
 use crdt::row_view::Write;
 use crdt::value::Integer;
 use crdt::{BatchId, Key, Object, RowView, Value};
 
 use super::recover::Recovery;
+use super::step::{read_ids, read_steps};
 use super::{Doubts, Host, Phase, RowId, RowImage, RowWrite, SqlError, SqlRequest, SqlResponse, Step, Work};
 use crate::effect::{Effect, MintReason, Report};
 use crate::node::{Node, Then};
-use crate::record::{Meta, RecordKey};
+use crate::record::RecordKey;
 use crate::time::Now;
 
 impl Node {
@@ -182,7 +181,7 @@ impl Node {
     /// Plans a step: it becomes durable before the database is asked for it.
     fn plan(&mut self, step: Step) {
         let Some(host) = &mut self.host else { return };
-        let number = host.cursor + 1;
+        let number = host.next_step;
         let (work, request) = match &step {
             Step::Delete(ids) => (Work::Deleting, SqlRequest::DeleteOutbox { ids: ids.clone(), cursor: number }),
             Step::Write(rows) => (Work::Locking, SqlRequest::Lock { rows: rows.keys().cloned().collect() }),
@@ -191,31 +190,6 @@ impl Node {
         host.planned = Some((number, step));
         self.put_step();
         self.after_durable(Then::Sql(request));
-    }
-
-    pub(super) fn put_step(&mut self) {
-        let Some(host) = &self.host else { return };
-        let mut writer = Writer::new();
-        writer.varint(host.cursor);
-        match &host.planned {
-            None => writer.byte(0),
-            Some((number, Step::Delete(ids))) => {
-                writer.byte(1);
-                writer.varint(*number);
-                writer.varint(ids.len() as u64);
-                ids.iter().for_each(|id| writer.varint(*id));
-            }
-            Some((number, Step::Write(rows))) => {
-                writer.byte(2);
-                writer.varint(*number);
-                writer.varint(rows.len() as u64);
-                for (row, view) in rows {
-                    writer.bytes(&row.to_bytes());
-                    writer.bytes(&view.to_bytes());
-                }
-            }
-        }
-        self.put_meta(Meta::Step, writer.into_bytes());
     }
 
     /// The cursor tells whether the planned step happened.
@@ -232,15 +206,17 @@ impl Node {
             let found_older = cursor < known;
             host.planned = None;
             host.cursor = cursor;
-            host.drained.clear();
+            // A database that is not ours may give the ids of drained entries to others.
+            let drained = core::mem::take(&mut host.drained);
             let recovery = host.recovery.get_or_insert_with(|| Recovery::new(now, true));
             recovery.set_evidence(found_older);
+            drained.into_keys().for_each(|batch| self.put(RecordKey::Drained(batch), None));
             self.report(Report::DatabaseRestored { found: cursor, known });
             if !found_older && !active(Mutant::SequenceReused) {
                 // It is our store that went back, and with it the sequence that it had used.
                 self.mint(MintReason::ContinuityNotProven);
             }
-            self.put_step();
+            self.begin_timeline(now);
         }
         self.shown_follows();
     }
@@ -250,6 +226,7 @@ impl Node {
         let Some(host) = &mut self.host else { return };
         let Some((number, step)) = host.planned.take() else { return };
         host.cursor = number;
+        host.next_step = host.next_step.max(number + 1);
         host.failures = 0;
         match step {
             Step::Delete(_) => {
@@ -378,13 +355,20 @@ impl Node {
                 _ => intact = false,
             }
         }
+        let mut garbled = Vec::new();
         if !active(Mutant::DrainedIdsForgotten) {
             for (batch, ids) in drained {
-                host.drained.insert(*batch, read_ids(ids));
+                match read_ids(ids) {
+                    Ok(ids) => drop(host.drained.insert(*batch, ids)),
+                    Err(_) => garbled.push(*batch),
+                }
             }
         }
-        match step.map(|bytes| read_step(bytes)) {
-            Some(Ok((cursor, planned))) => (host.cursor, host.planned) = (cursor, planned),
+        intact &= garbled.is_empty();
+        match step.map(|bytes| read_steps(bytes)) {
+            Some(Ok(steps)) => {
+                (host.cursor, host.next_step, host.planned) = (steps.cursor, steps.next_step, steps.planned)
+            }
             Some(Err(_)) => intact = false,
             None => {}
         }
@@ -395,6 +379,11 @@ impl Node {
             if doubts.is_damaged || !intact {
                 recovery.set_evidence(doubts.database_went_back);
             }
+        }
+        // What was in them is not known: the recovery looks at every row.
+        garbled.into_iter().for_each(|batch| self.put(RecordKey::Drained(batch), None));
+        if doubts.is_first_start || doubts.is_unproven {
+            self.begin_timeline(now);
         }
         let rows: Vec<RowId> = {
             let states = crate::node::rows(&self.keyspace).filter_map(|key: Key| RowId::from_key(&key));
@@ -458,37 +447,4 @@ fn row_write(view: &RowView, image: Option<&RowImage>) -> Option<RowWrite> {
             (!changed.is_empty()).then_some(RowWrite::Update(changed))
         }
     }
-}
-
-fn read_ids(bytes: &[u8]) -> BTreeSet<u64> {
-    let mut reader = Reader::new(bytes);
-    let mut ids = BTreeSet::new();
-    while let Ok(id) = reader.varint() {
-        ids.insert(id);
-    }
-    ids
-}
-
-fn read_step(bytes: &[u8]) -> Result<(u64, Option<(u64, Step)>), DecodeError> {
-    let mut reader = Reader::new(bytes);
-    let cursor = reader.varint()?;
-    let step = match reader.byte()? {
-        0 => return Ok((cursor, None)),
-        1 => {
-            let number = reader.varint()?;
-            let count = reader.count("number of entries", 1)?;
-            let ids = (0..count).map(|_| reader.varint()).collect::<Result<_, _>>()?;
-            (number, Step::Delete(ids))
-        }
-        _ => {
-            let number = reader.varint()?;
-            let mut rows = BTreeMap::new();
-            for _ in 0..reader.count("number of rows", 4)? {
-                let row = RowId::from_bytes(reader.bytes("bytes of a row key", 1 << 20)?)?;
-                rows.insert(row, RowView::from_bytes(reader.bytes("bytes of a view", usize::MAX)?)?);
-            }
-            (number, Step::Write(rows))
-        }
-    };
-    Ok((cursor, Some(step)))
 }

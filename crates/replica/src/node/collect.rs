@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crdt::mutant::{Mutant, active};
 use crdt::pack::Writer;
 use crdt::{BatchId, Dot, Key, Kind, Name, ReplicaId, VersionVector};
 
@@ -67,6 +68,9 @@ impl Node {
     /// would lose the sums that the snapshot's removals name as well; a member that has not heard of those, and counted
     /// on, would bring the sums back.
     pub(super) fn note_joined_remains(&mut self, cut: &VersionVector, noted: &VersionVector) {
+        if active(Mutant::JoinedRemainsForgotten) {
+            return;
+        }
         let may_have = |key: &Key| !matches!(key.kind, Kind::Register | Kind::Set);
         let has = |key: &Key| self.keyspace.object(key).is_some_and(|object| object.has_remains());
         let keys: BTreeSet<Key> = self.keyspace.keys().filter(|key| may_have(key) && has(key)).collect();

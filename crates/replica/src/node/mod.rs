@@ -151,6 +151,8 @@ pub struct Node {
     clock: clock::Clock,
     pub(crate) log: Log,
     beyond: BTreeMap<BatchId, Vec<u8>>,
+    /// Batches were dropped for want of room, and that was reported.
+    overflows: bool,
     pub(crate) keyspace: Keyspace,
     pub(crate) applied: VersionVector,
     shown: VersionVector,

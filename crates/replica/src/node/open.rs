@@ -99,6 +99,7 @@ impl Node {
             clock: clock::Clock::default(),
             log: Log::default(),
             beyond: BTreeMap::new(),
+            overflows: false,
             keyspace: Keyspace::new(),
             applied: VersionVector::new(),
             shown: VersionVector::new(),

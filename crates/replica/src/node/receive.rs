@@ -135,6 +135,7 @@ impl Node {
 
     fn take_batches(&mut self, now: Now, from: &str, batches: Vec<Vec<u8>>) {
         let bytes: usize = batches.iter().map(Vec::len).sum();
+        self.overflows &= !self.has_room();
         for batch in batches {
             self.take_batch(now, from, batch);
         }
@@ -168,7 +169,7 @@ impl Node {
         if !applies && self.log_is_full(bytes.len()) {
             // It can be pulled again, when what is here is applied and cut.
             self.cut_log();
-            return self.report(Report::BufferFull);
+            return self.overflowed();
         }
         self.log_batch(now, from, bytes);
         while let Some(next) = self.beyond.remove(&BatchId { seq: self.log.head(id.replica) + 1, ..id }) {
@@ -225,11 +226,24 @@ impl Node {
             if self.beyond.last_key_value().is_some_and(|(last, _)| *last > batch) {
                 self.beyond.pop_last();
             } else {
-                return self.report(Report::BufferFull);
+                return self.overflowed();
             }
-            self.report(Report::BufferFull);
+            self.overflowed();
         }
         self.beyond.insert(batch, bytes);
+    }
+
+    /// A batch was dropped for want of room: told once, until there is room again.
+    fn overflowed(&mut self) {
+        if !core::mem::replace(&mut self.overflows, true) {
+            self.report(Report::BufferFull);
+        }
+    }
+
+    /// True when log and buffer are half empty: a single place that becomes free is no end of an episode.
+    fn has_room(&self) -> bool {
+        let limits = &self.setup.limits;
+        self.beyond.len() <= limits.beyond_gap_batches_max / 2 && self.log.bytes() <= limits.log_bytes_max
     }
 
     pub(super) fn send(&mut self, to: &str, message: &Message) {

@@ -183,6 +183,7 @@ impl Node {
     pub(super) fn forgot(&mut self, now: Now, replica: ReplicaId) {
         if replica == self.replica() && !active(Mutant::SequenceReused) {
             self.mint(MintReason::PeerKnowsMore);
+            self.begin_timeline(now);
         }
         self.history_is_lost(now);
     }

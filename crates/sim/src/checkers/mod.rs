@@ -269,12 +269,7 @@ impl Checkers {
             violation.key.strip_prefix(&name).is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
         };
         let ledger = self.oracle.rows().find(|ledger| named(&ledger.row));
-        ledger.map_or_else(Vec::new, |ledger| self.story(history, &ledger.row))
-    }
-
-    /// What happened to a row, line by line, for the trace of a violation.
-    pub fn story(&self, history: &History, row: &RowId) -> Vec<String> {
-        self.oracle.story(history, row)
+        ledger.map_or_else(Vec::new, |ledger| self.oracle.story(history, &ledger.row))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use crdt::row::ColumnName;
 use crdt::{Namespace, Value};
@@ -29,7 +30,7 @@ pub struct Store {
     rows: BTreeMap<RowId, Vec<Version>>,
     outbox: BTreeMap<u64, OutboxEntry>,
     /// Greatest id of each table with numeric ids: what AUTO_INCREMENT goes on from.
-    last_ids: BTreeMap<(Namespace, Box<str>), u64>,
+    last_ids: BTreeMap<(Namespace, Arc<str>), u64>,
     last_outbox_id: u64,
     cursor: u64,
     commits: u64,

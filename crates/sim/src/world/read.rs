@@ -209,6 +209,11 @@ impl World {
         self.scans_since_us.is_none_or(|since_us| self.now_us < since_us + self.scan_round_us())
     }
 
+    /// How long rest is put off by that at most, from the moment on at which all else is at rest.
+    pub fn scan_wait_us(&self) -> u64 {
+        if self.has_bypassed { self.scan_round_us() } else { 0 }
+    }
+
     /// The longest that one round of the scan takes, from any place in the tables back to it.
     fn scan_round_us(&self) -> u64 {
         let rows = self.machines.iter().filter_map(|machine| machine.database.as_ref());
@@ -230,10 +235,12 @@ mod tests {
         let mut world = World::new(swarm, &mut random, false);
         let round_us = world.scan_round_us();
         assert!(world.unrest().is_empty());
+        assert_eq!(world.scan_wait_us(), 0);
         (world.has_bypassed, world.machines[0].was_started) = (true, true);
         // However long a node is down: its scan begins when it is back.
         world.advance_to(10 * round_us);
         assert_eq!(world.unrest().len(), 2);
+        assert_eq!(world.scan_wait_us(), round_us);
         world.machines[0].was_started = false;
         assert_eq!(world.unrest().len(), 1);
         world.advance_to(11 * round_us - 1);

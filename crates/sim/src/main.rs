@@ -106,6 +106,9 @@ fn carry_out(arguments: Arguments) -> Result<bool, String> {
     if arguments.seed.is_some() {
         return Ok(replay(&plan, scenario, arguments.trace, arguments.coverage));
     }
+    if scenario.is_some() {
+        return Err("a scenario is played with --seed S; --seeds N plays one of them with each seed".into());
+    }
     Ok(run_all(&plan, arguments.coverage))
 }
 

@@ -61,11 +61,12 @@ impl Node {
             host.begin(Work::Settling);
             return self.effect(Effect::Sql(SqlRequest::ReadCursor));
         }
-        if host.recovery.is_some() {
-            return self.work_recovery(now);
-        }
+        // A damaged state is nothing to judge rows by.
         if rebuilding {
             return;
+        }
+        if host.recovery.is_some() {
+            return self.work_recovery(now);
         }
         let ids: Vec<u64> = host.drained_ids().copied().collect();
         if !ids.is_empty() {
@@ -92,11 +93,11 @@ impl Node {
         if host.unsettled {
             return Some(host.retry_at_mono_ms);
         }
-        if let Some(recovery) = &host.recovery {
-            return Some(recovery.timer().max(host.retry_at_mono_ms));
-        }
         if self.is_rebuilding() {
             return None;
+        }
+        if let Some(recovery) = &host.recovery {
+            return Some(recovery.timer().max(host.retry_at_mono_ms));
         }
         let next = host.poll_at_mono_ms.min(host.scan_at_mono_ms);
         Some(next.max(host.retry_at_mono_ms))
@@ -349,18 +350,18 @@ impl Node {
         let mut intact = true;
         host.lost = lost.iter().filter_map(|row| RowId::from_bytes(row).ok()).collect();
         host.notified |= !host.lost.is_empty();
+        let mut garbled = Vec::new();
         for (row, view) in shadows {
             match (RowId::from_bytes(row), RowView::from_bytes(view)) {
                 (Ok(row), Ok(view)) => drop(host.shadow.insert(row, view)),
-                _ => intact = false,
+                _ => garbled.push(RecordKey::Shadow(row.clone())),
             }
         }
-        let mut garbled = Vec::new();
         if !active(Mutant::DrainedIdsForgotten) {
             for (batch, ids) in drained {
                 match read_ids(ids) {
                     Ok(ids) => drop(host.drained.insert(*batch, ids)),
-                    Err(_) => garbled.push(*batch),
+                    Err(_) => garbled.push(RecordKey::Drained(*batch)),
                 }
             }
         }
@@ -381,7 +382,7 @@ impl Node {
             }
         }
         // What was in them is not known: the recovery looks at every row.
-        garbled.into_iter().for_each(|batch| self.put(RecordKey::Drained(batch), None));
+        garbled.into_iter().for_each(|record| self.put(record, None));
         if doubts.is_first_start || doubts.is_unproven {
             self.begin_timeline(now);
         }

@@ -145,7 +145,7 @@ impl Node {
                 RecordKey::Shadow(row) => loading.lost_shadows.push(row.clone()),
                 RecordKey::Drained(_) | RecordKey::Meta(Meta::Step) => loading.host_damaged = true,
                 RecordKey::Object(_) | RecordKey::Remains(_) => loading.rebuild = true,
-                RecordKey::Meta(Meta::Applied | Meta::Floors | Meta::Identity) => {
+                RecordKey::Meta(Meta::Applied | Meta::Floors | Meta::Identity | Meta::Doubt) => {
                     (loading.rebuild, loading.host_damaged) = (true, true);
                 }
                 _ => {}

@@ -3,17 +3,18 @@
 //! Twice, in two languages. Of batches: a node that has applied a batch has applied everything that its author had
 //! applied when writing it, as it was observed at the author, whatever the batch itself claims. Of rows: a row whose
 //! author had seen another one (a comment under its post) never appears in a database without it, unless somebody
-//! deleted that other row.
+//! deleted that other row. A row that was inserted twice answers for the INSERT whose content it shows.
 
 use std::collections::BTreeMap;
 
-use crdt::BatchId;
-use replica::host::RowId;
+use crdt::{BatchId, Value};
+use replica::host::{RowId, RowImage, Schema};
 
 use super::{Checker, Verdict, WorldRead, refuse, show_row};
-use crate::history::{Advance, History, NodeIndex};
+use crate::history::{Advance, CommitId, History, NodeIndex};
 use crate::oracle::Oracle;
-use crate::oracle::rows::EventKind;
+use crate::oracle::names::base;
+use crate::oracle::rows::{EventKind, RowLedger, Source};
 
 /// See the module's documentation.
 #[derive(Default)]
@@ -21,8 +22,8 @@ pub struct Causality {
     advances: usize,
     appearances: usize,
     commits: usize,
-    /// Rows that their author had seen, by the row that was inserted in their sight.
-    parents: BTreeMap<RowId, Vec<RowId>>,
+    /// Rows that their author had seen, by the row that was inserted in their sight, with the transaction that did.
+    parents: BTreeMap<RowId, Vec<(CommitId, RowId)>>,
 }
 
 impl Checker for Causality {
@@ -31,9 +32,9 @@ impl Checker for Causality {
         let advances = &history.advances()[self.advances..];
         self.advances = history.advances().len();
         advances.iter().try_for_each(|advance| check_advance(history, advance))?;
-        for commit in &history.commits()[self.commits..] {
-            for (child, parent) in &commit.parents {
-                self.parents.entry(child.clone()).or_default().push(parent.clone());
+        for (commit, done) in history.commits().iter().enumerate().skip(self.commits) {
+            for (child, parent) in &done.parents {
+                self.parents.entry(child.clone()).or_default().push((commit, parent.clone()));
             }
         }
         self.commits = history.commits().len();
@@ -62,19 +63,35 @@ impl Causality {
         // What is filled again after a loss is filled row by row.
         let recovers = world.history().nodes()[node].recoveries.iter().any(|(_, until)| until.is_none());
         let Some(database) = world.database(node).filter(|_| !recovers) else { return Ok(()) };
-        if database.row(child).is_none() {
-            return Ok(());
-        }
-        for parent in parents.iter().filter(|parent| database.row(parent).is_none()) {
+        let Some(shown) = database.row(child) else { return Ok(()) };
+        for (commit, parent) in parents.iter().filter(|(_, parent)| database.row(parent).is_none()) {
             let ledger = oracle.row(parent);
             let deleted = ledger.is_some_and(|row| row.events.iter().any(|event| event.kind == EventKind::Delete));
-            if !deleted {
+            let ledger = oracle.row(child);
+            let is_another = ledger.is_some_and(|row| is_of_another_insert(world.schema(), row, *commit, shown));
+            if !deleted && !is_another {
                 let what = format!("the database shows it without {}, which its author had seen", show_row(parent));
                 return refuse(5, Some(node), show_row(child), what);
             }
         }
         Ok(())
     }
+}
+
+/// True when the row stands there by another INSERT than this one: nothing that this one wrote is shown, and something
+/// of another is. A database that went back gives its last ids again, while peers have other rows under them. Where its
+/// recovery leaves those and tells a person of the second ones, what the authors of the second ones saw binds nobody.
+fn is_of_another_insert(schema: &Schema, ledger: &RowLedger, commit: CommitId, shown: &RowImage) -> bool {
+    // NULL is the one value that says nothing about who wrote it.
+    let values = shown.iter().filter(|(_, value)| **value != Value::Null);
+    let known = values.filter_map(|(column, value)| {
+        let value = base(schema, &ledger.row, column, value);
+        ledger.cells.get(column)?.values.get(&value)
+    });
+    let sources: Vec<Source> = known.flat_map(|known| &known.writers).map(|writer| writer.source).collect();
+    let is_shown = |commit: CommitId| sources.contains(&Source::Sql(commit));
+    let mut inserts = ledger.events.iter().filter(|event| event.kind == EventKind::Insert);
+    !is_shown(commit) && inserts.any(|insert| is_shown(insert.commit))
 }
 
 fn check_advance(history: &History, advance: &Advance) -> Verdict {
@@ -145,5 +162,28 @@ mod tests {
         assert_eq!(check(&comment(true, false)), Ok(()));
         assert_eq!(check(&comment(false, true)), Ok(()));
         assert!(check(&comment(false, false)).is_err());
+    }
+
+    #[test]
+    fn an_id_that_was_given_twice_answers_for_the_content_that_shows() {
+        let mut stand = Stand::new(2);
+        let (post, lost_post, comment) = (row(1), row(2), row(3));
+        stand.insert(0, &post, &[("title", "w1")]);
+        stand.insert_under(0, &comment, &[("post", "#1"), ("text", "w2")], &post);
+        stand.databases[0].clear();
+        stand.history.database_restored(0, [0, 1]);
+        stand.insert(0, &lost_post, &[("title", "w3")]);
+        stand.insert_under(0, &comment, &[("post", "#2"), ("text", "w4")], &lost_post);
+        stand.write(1, &post, &[("title", "w1")]);
+        stand.write(1, &comment, &[("post", "#1"), ("text", "w2")]);
+        stand.history.engine_wrote(1, [(&comment, false, true)]);
+        assert_eq!(check(&stand), Ok(()));
+        stand.write(1, &comment, &[("post", "#1"), ("text", "w4")]);
+        assert!(check(&stand).is_err(), "something of the second one shows");
+        stand.write(1, &comment, &[("post", "#9"), ("text", "w9")]);
+        assert!(check(&stand).is_err(), "nothing tells which of the two it is");
+        stand.write(1, &comment, &[("post", "#1"), ("text", "w2")]);
+        stand.databases[1].remove(&post);
+        assert!(check(&stand).is_err(), "the first one has a parent as well");
     }
 }

@@ -213,7 +213,6 @@ pub trait Checker {
 pub struct Checkers {
     oracle: Oracle,
     checkers: Vec<Box<dyn Checker>>,
-    ignored: BTreeSet<u8>,
 }
 
 impl Default for Checkers {
@@ -231,25 +230,19 @@ impl Default for Checkers {
             Box::new(database::Database),
             Box::new(idle::Idle::default()),
         ];
-        Self { oracle: Oracle::default(), checkers, ignored: BTreeSet::new() }
+        Self { oracle: Oracle::default(), checkers }
     }
 }
 
 impl Checkers {
-    /// Goes on where one of these invariants is broken, so that the others are still checked: to look behind a known
-    /// violation.
-    pub fn ignore(&mut self, invariants: &[u8]) {
-        self.ignored.extend(invariants);
-    }
-
     /// After every event that went to `node`.
     ///
     /// # Errors
     /// The first violation.
     pub fn check_step(&mut self, world: &dyn WorldRead, node: NodeIndex) -> Verdict {
         self.oracle.read(world.history(), world.schema());
-        let Self { oracle, checkers, ignored } = self;
-        checkers.iter_mut().try_for_each(|checker| forgive(ignored, checker.check_step(world, oracle, node)))
+        let Self { oracle, checkers } = self;
+        checkers.iter_mut().try_for_each(|checker| checker.check_step(world, oracle, node))
     }
 
     /// When everything has come to rest. May be called again later: the idle rate is taken between two calls.
@@ -258,8 +251,8 @@ impl Checkers {
     /// The first violation.
     pub fn check_rest(&mut self, world: &dyn WorldRead) -> Verdict {
         self.oracle.read(world.history(), world.schema());
-        let Self { oracle, checkers, ignored } = self;
-        checkers.iter_mut().try_for_each(|checker| forgive(ignored, checker.check_rest(world, oracle)))
+        let Self { oracle, checkers } = self;
+        checkers.iter_mut().try_for_each(|checker| checker.check_rest(world, oracle))
     }
 
     /// What the oracle knows of the row that a violation names, line by line; empty when it names none.
@@ -271,10 +264,6 @@ impl Checkers {
         let ledger = self.oracle.rows().find(|ledger| named(&ledger.row));
         ledger.map_or_else(Vec::new, |ledger| self.oracle.story(history, &ledger.row))
     }
-}
-
-fn forgive(ignored: &BTreeSet<u8>, verdict: Verdict) -> Verdict {
-    verdict.or_else(|violation| if ignored.contains(&violation.invariant) { Ok(()) } else { Err(violation) })
 }
 
 /// Sorts a row's journal into what the checkers read.

@@ -68,6 +68,8 @@ pub(crate) struct Doubts {
     pub(crate) is_damaged: bool,
     /// The last process had found that the database went back.
     pub(crate) database_went_back: bool,
+    /// And when, on the wall clock.
+    pub(crate) noticed_wall_ms: Option<u64>,
 }
 
 /// A step that the database may or may not hold yet.

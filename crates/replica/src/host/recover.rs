@@ -33,8 +33,10 @@ const SCAN_ROWS: usize = 200;
 /// Catching up with a database that is not the one we remember.
 #[derive(Clone, Debug)]
 pub(super) struct Recovery {
-    /// When it was noticed.
+    /// When this process began it.
     since: Now,
+    /// When it was noticed that the database went back, by this process or by one before it, on the wall clock.
+    noticed_wall_ms: u64,
     /// The store may be of an earlier moment than the database: members are waited for longer.
     is_unproven: bool,
     /// Shadow and database are known to speak of different moments.
@@ -52,6 +54,7 @@ impl Recovery {
     pub(super) fn new(now: Now, is_unproven: bool) -> Self {
         Self {
             since: now,
+            noticed_wall_ms: now.wall_ms,
             is_unproven,
             has_evidence: false,
             database_went_back: false,
@@ -64,6 +67,16 @@ impl Recovery {
 
     pub(super) fn timer(&self) -> u64 {
         self.next_look_mono_ms
+    }
+
+    /// An earlier process had noticed it then: what the site wrote since stays new over a crash.
+    pub(super) fn was_noticed(&mut self, wall_ms: u64) {
+        self.noticed_wall_ms = wall_ms;
+    }
+
+    /// The database went back in this process's sight, maybe once more.
+    pub(super) fn is_noticed(&mut self) {
+        self.noticed_wall_ms = self.since.wall_ms;
     }
 
     /// Shadow and database speak of different moments, or the database went back as well.
@@ -92,10 +105,20 @@ impl Node {
     pub(crate) fn host_doubt(&self) -> u8 {
         let Some(host) = &self.host else { return 0 };
         let rechecks = host.recheck.is_some() || !host.foreign.is_empty() || !host.lost.is_empty();
-        let Some(recovery) = &host.recovery else { return u8::from(rechecks) | u8::from(rechecks) << 2 };
+        let Some(recovery) = &host.recovery else {
+            let went_back = host.recheck.as_ref().is_some_and(|recheck| recheck.old_before_ms > 0);
+            return u8::from(rechecks) | u8::from(went_back) << 1 | u8::from(rechecks) << 2;
+        };
         u8::from(recovery.is_unproven)
             | u8::from(recovery.database_went_back) << 1
             | u8::from(recovery.has_evidence || rechecks) << 2
+    }
+
+    /// When it was noticed that the database went back; stored beside the doubt.
+    pub(crate) fn noticed_wall_ms(&self) -> u64 {
+        let Some(host) = &self.host else { return 0 };
+        let recheck = host.recheck.as_ref().map_or(0, |recheck| recheck.old_before_ms);
+        host.recovery.as_ref().map_or(recheck, |recovery| recovery.noticed_wall_ms)
     }
 
     /// A peer knows more of our replicas than our log does: what this node did since its store's moment, it forgot.
@@ -181,7 +204,7 @@ impl Node {
         }
         // Rows that the scan did not show are gone, or have an outbox entry: the drain looks at both.
         let seen = core::mem::take(&mut recovery.seen);
-        let old_before_ms = if recovery.database_went_back { recovery.since.wall_ms } else { 0 };
+        let old_before_ms = if recovery.database_went_back { recovery.noticed_wall_ms } else { 0 };
         host.recovery = None;
         host.recheck = Some(Recheck { old_before_ms });
         let unseen: Vec<RowId> = host.shadow.keys().filter(|row| !seen.contains(row)).cloned().collect();

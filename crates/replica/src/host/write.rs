@@ -211,6 +211,9 @@ impl Node {
             let drained = core::mem::take(&mut host.drained);
             let recovery = host.recovery.get_or_insert_with(|| Recovery::new(now, true));
             recovery.set_evidence(found_older);
+            if found_older {
+                recovery.is_noticed();
+            }
             drained.into_keys().for_each(|batch| self.put(RecordKey::Drained(batch), None));
             self.report(Report::DatabaseRestored { found: cursor, known });
             if !found_older && !active(Mutant::SequenceReused) {
@@ -379,6 +382,9 @@ impl Node {
             let recovery = host.recovery.insert(Recovery::new(now, doubts.is_unproven));
             if doubts.is_damaged || !intact {
                 recovery.set_evidence(doubts.database_went_back);
+            }
+            if let Some(wall_ms) = doubts.noticed_wall_ms {
+                recovery.was_noticed(wall_ms);
             }
         }
         // What was in them is not known: the recovery looks at every row.

@@ -361,7 +361,8 @@ impl Node {
         let doubt = self.doubt();
         if doubt != self.doubt_on_disk {
             self.doubt_on_disk = doubt;
-            self.put_meta(Meta::Doubt, vec![doubt]);
+            let noticed = self.noticed_wall_ms().to_be_bytes();
+            self.put_meta(Meta::Doubt, [&[doubt], noticed.as_slice()].concat());
         }
         if self.records.is_empty() && self.then.is_empty() {
             return;

@@ -234,7 +234,10 @@ impl Node {
         let bound = loading.metas.get(&Meta::ClockBound).and_then(|bytes| bytes.as_slice().try_into().ok());
         self.clock = clock::Clock::resume(bound.map_or(Hlc::ZERO, |bytes| Hlc(u64::from_be_bytes(bytes))));
         self.install = loading.metas.get(&Meta::Install).and_then(|bytes| Install::from_bytes(bytes).ok());
-        let doubt = loading.metas.get(&Meta::Doubt).and_then(|bytes| bytes.first().copied()).unwrap_or(0);
+        let (doubt, noticed) = match loading.metas.get(&Meta::Doubt).and_then(|bytes| bytes.split_first()) {
+            Some((doubt, noticed)) => (*doubt, noticed.try_into().ok().map(u64::from_be_bytes)),
+            None => (0, None),
+        };
         self.doubt_on_disk = doubt;
         self.rebuild = loading.rebuild || doubt & 1 != 0;
         if self.rebuild && self.install.as_ref().is_some_and(|install| !install.replace) {
@@ -260,6 +263,7 @@ impl Node {
             is_unproven: is_unproven || doubt & 2 != 0,
             is_damaged: loading.host_damaged || doubt & 8 != 0,
             database_went_back: doubt & 4 != 0,
+            noticed_wall_ms: noticed.filter(|_| doubt & 4 != 0),
         };
         let (shadows, step) = (&loading.shadows, loading.metas.get(&Meta::Step));
         self.open_host(start.now, shadows, &loading.drained, &loading.lost_shadows, step, doubts);

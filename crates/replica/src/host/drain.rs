@@ -42,7 +42,7 @@ impl Node {
         &mut self,
         now: Now,
         also: &BTreeSet<RowId>,
-        mut entries: Vec<OutboxEntry>,
+        entries: Vec<OutboxEntry>,
         rows: &BTreeMap<RowId, Option<RowImage>>,
     ) {
         let stands_still = self.is_rebuilding() || (self.is_joining() && !active(Mutant::ApplyDuringJoin));
@@ -54,7 +54,7 @@ impl Node {
         }
         let had_to_write = !host.dirty.is_empty();
         let known: BTreeSet<u64> = host.drained_ids().copied().collect();
-        entries.retain(|entry| !known.contains(&entry.id));
+        let (known, mut entries): (Vec<_>, Vec<_>) = entries.into_iter().partition(|entry| known.contains(&entry.id));
         if active(Mutant::DrainerRemembersMaxId) {
             // The bug under test: ids become visible out of order.
             entries.retain(|entry| entry.id > host.max_id);
@@ -67,13 +67,21 @@ impl Node {
             note.time_ms = note.time_ms.max(Some(entry.time_ms));
             note.replaced |= entry.operation != RowOperation::Update;
         }
-        let recheck = self.host.as_mut().and_then(|host| host.recheck.take());
+        let rechecks = core::mem::take(&mut host.rechecks);
+        let old_before_ms = host.old_before_ms;
+        if rechecks {
+            // The recovery's scan left their rows to the drain.
+            for entry in &known {
+                noted.entry(&entry.row).or_default();
+            }
+        }
         let mut drafts = Vec::new();
         for (row, note) in noted {
             let Some(image) = rows.get(row) else { continue };
             let is_lost = self.host.as_mut().is_some_and(|host| host.lost.remove(row));
-            let is_old = recheck.as_ref().map_or(note.time_ms.is_none(), |recheck| recheck.is_old(note.time_ms));
-            let is_doubtful = is_lost || recheck.is_some();
+            // An entry from before the database went back says nothing about a write that is still to be drained.
+            let is_old = note.time_ms.is_none_or(|time_ms| rechecks && time_ms < old_before_ms);
+            let is_doubtful = is_lost || rechecks;
             if is_doubtful && is_old {
                 self.recover_row(row, image.as_ref());
             } else {

@@ -23,7 +23,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crdt::{BatchId, RowView};
 
 use names::Names;
-use recover::{Recheck, Recovery};
+use recover::Recovery;
 
 pub use schema::{Schema, Table};
 pub use sql::{OutboxEntry, RowId, RowImage, RowOperation, RowWrite, SqlError, SqlRequest, SqlResponse};
@@ -124,7 +124,9 @@ pub(crate) struct Host {
     scan_after: Option<RowId>,
     recovery: Option<Recovery>,
     /// The next drain looks at rows as after a recovery.
-    recheck: Option<Recheck>,
+    rechecks: bool,
+    /// After the database went back: entries from before this moment of the wall clock are old.
+    old_before_ms: u64,
     failures: u32,
     retry_at_mono_ms: u64,
     /// Greatest entry seen: only for the mutant that trusts it.
@@ -156,7 +158,8 @@ impl Host {
             scan_at_mono_ms: 0,
             scan_after: None,
             recovery: None,
-            recheck: None,
+            rechecks: false,
+            old_before_ms: 0,
             failures: 0,
             retry_at_mono_ms: 0,
             max_id: 0,

@@ -86,27 +86,13 @@ impl Recovery {
     }
 }
 
-/// How the drain after a recovery looks at rows.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Recheck {
-    /// Entries from before this moment of the site's clock are old.
-    old_before_ms: u64,
-}
-
-impl Recheck {
-    /// True when an entry of this time says nothing about a write that is still to be drained.
-    pub(super) fn is_old(&self, time_ms: Option<u64>) -> bool {
-        time_ms.is_none_or(|time_ms| time_ms < self.old_before_ms)
-    }
-}
-
 impl Node {
     /// What is in doubt of the database, as bits: listening or recovering, the database went back, evidence.
     pub(crate) fn host_doubt(&self) -> u8 {
         let Some(host) = &self.host else { return 0 };
-        let rechecks = host.recheck.is_some() || !host.foreign.is_empty() || !host.lost.is_empty();
+        let rechecks = host.rechecks || !host.foreign.is_empty() || !host.lost.is_empty();
         let Some(recovery) = &host.recovery else {
-            let went_back = host.recheck.as_ref().is_some_and(|recheck| recheck.old_before_ms > 0);
+            let went_back = rechecks && host.old_before_ms > 0;
             return u8::from(rechecks) | u8::from(went_back) << 1 | u8::from(rechecks) << 2;
         };
         u8::from(recovery.is_unproven)
@@ -117,8 +103,7 @@ impl Node {
     /// When it was noticed that the database went back; stored beside the doubt.
     pub(crate) fn noticed_wall_ms(&self) -> u64 {
         let Some(host) = &self.host else { return 0 };
-        let recheck = host.recheck.as_ref().map_or(0, |recheck| recheck.old_before_ms);
-        host.recovery.as_ref().map_or(recheck, |recovery| recovery.noticed_wall_ms)
+        host.recovery.as_ref().map_or(host.old_before_ms, |recovery| recovery.noticed_wall_ms)
     }
 
     /// A peer knows more of our replicas than our log does: what this node did since its store's moment, it forgot.
@@ -206,7 +191,7 @@ impl Node {
         let seen = core::mem::take(&mut recovery.seen);
         let old_before_ms = if recovery.database_went_back { recovery.noticed_wall_ms } else { 0 };
         host.recovery = None;
-        host.recheck = Some(Recheck { old_before_ms });
+        (host.rechecks, host.old_before_ms) = (true, old_before_ms);
         let unseen: Vec<RowId> = host.shadow.keys().filter(|row| !seen.contains(row)).cloned().collect();
         host.suspects.extend(unseen);
         host.notified = true;

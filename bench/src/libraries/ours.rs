@@ -1,8 +1,8 @@
-//! Ours: the keyspace of `crdt`, fed with encoded batches as a node feeds it.
+//! Ours: the keyspace of `crdt`, fed with encoded batches as they travel.
 //!
-//! In the clock stand everything that a replica does to a batch between the wire and its state: header,
-//! order, causal context, decoding, joining, journal and digest. The chain hash and the MAC are not: no
-//! peer has the like, and `core.growth` measures a whole node with both.
+//! In the clock stands what makes a batch part of the state: header, order, causal context, decoding,
+//! joining, journal and digest. Chain hash, MAC and the records for the disk do not: no peer has the
+//! like, and `core.growth` measures a whole node with all of them.
 
 use crdt::change::{CellWrite, MAC_BYTES, seal};
 use crdt::pack::ValueRef;

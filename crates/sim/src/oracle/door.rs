@@ -18,6 +18,8 @@ struct Entry {
     content: Content,
     /// Entries of the same leaf that it replaced, by their place.
     kills: Vec<usize>,
+    /// The batch whose value it wrote anew, out of the journal.
+    restores: Option<BatchId>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -55,7 +57,8 @@ impl DoorLedger {
             for (content, matches) in effects(write) {
                 let seen = entries.iter().enumerate().filter(|(_, entry)| door.saw.contains(entry.batch));
                 let kills = seen.filter(|(_, entry)| matches.fits(entry)).map(|(at, _)| at).collect();
-                entries.push(Entry { door: number, batch: door.batch, content, kills });
+                let restores = if let Matches::Restored(_, _, from) = matches { Some(from) } else { None };
+                entries.push(Entry { door: number, batch: door.batch, content, kills, restores });
             }
         }
     }
@@ -96,6 +99,40 @@ impl DoorLedger {
                 Expected::Values(values.collect())
             }
         }
+    }
+
+    /// True when a replaced value of a register may still be journaled at a node whose state includes `applied`: a write
+    /// of it is there that whoever replaced it may have forgotten before.
+    ///
+    /// A retired value goes at each node by itself when its retention is over, and nobody can name what he has
+    /// forgotten. Where a writer replaced several writes of one value, only the one that was shown to him was there for
+    /// certain. It is the one whose author knew the others, if there is such a one: he retired or replaced them.
+    pub fn may_linger(
+        &self,
+        history: &History,
+        leaf: &Leaf,
+        applied: &VersionVector,
+        value: &Value,
+        retention_ms: u64,
+    ) -> bool {
+        let entries = self.leaves.get(leaf).map_or(&[][..], Vec::as_slice);
+        let door = |place: usize| &history.doors()[entries[place].door];
+        let writes_it = |place: usize| {
+            let is_it = entries[place].value() == Some(value);
+            is_it && applied.contains(entries[place].batch) && !door(place).void
+        };
+        let is_named_for_certain = |place: usize, killer: usize| {
+            let age_ms = door(killer).time_us.saturating_sub(door(place).time_us) / 1_000;
+            let mut others = entries[killer].kills.iter().filter(|other| **other != place && writes_it(**other));
+            age_ms < retention_ms
+                || entries[killer].restores == Some(entries[place].batch)
+                || others.all(|other| door(place).saw.contains(entries[*other].batch))
+        };
+        (0..entries.len()).filter(|place| writes_it(*place)).any(|place| {
+            let counts = |killer: usize| applied.contains(entries[killer].batch) && !door(killer).void;
+            let mut killers = (0..entries.len()).filter(|killer| entries[*killer].kills.contains(&place));
+            !killers.any(|killer| counts(killer) && is_named_for_certain(place, killer))
+        })
     }
 
     /// True when somebody wrote this value to this leaf, and the write was not taken back before anybody saw it.
@@ -212,6 +249,39 @@ mod tests {
         };
         assert_eq!(expect(vector(&[(1, 2), (2, 1)])), vec![Value::from("a"), Value::from("c")]);
         assert_eq!(expect(vector(&[(2, 1)])), vec![Value::from("b")]);
+    }
+
+    #[test]
+    fn only_an_equal_value_that_may_be_forgotten_lingers() {
+        let mut history = History::new(3);
+        let set = |value: &str, saw: Option<&str>| DoorAction::Set { value: value.into(), saw: saw.map(Value::from) };
+        let restore = |saw: &str| {
+            let from = BatchId { replica: ReplicaId(3), seq: 1 };
+            DoorAction::Restore { value: "a".into(), from, saw: Some(saw.into()) }
+        };
+        // Two nodes write "a" anew without knowing of each other; the first one sees both, and replaces both.
+        write(&mut history, 3, 1, Kind::Register, set("a", None));
+        let start = vector(&[(3, 1)]);
+        (0..2).for_each(|node| observed(&mut history, node, &start));
+        write(&mut history, 1, 1, Kind::Register, restore("b"));
+        write(&mut history, 2, 1, Kind::Register, restore("b"));
+        let both = vector(&[(1, 1), (2, 1), (3, 1)]);
+        observed(&mut history, 0, &both);
+        history.at(5_000_000);
+        write(&mut history, 1, 2, Kind::Register, set("c", Some("a")));
+        // A single "c" that was shown to its writer was there, whatever its age.
+        let second = vector(&[(1, 2), (2, 1), (3, 1)]);
+        observed(&mut history, 0, &second);
+        history.at(50_000_000);
+        write(&mut history, 1, 3, Kind::Register, set("d", Some("c")));
+        let ledger = ledger(&history);
+        let lingers = |applied: &VersionVector, value: &str, retention_ms| {
+            ledger.may_linger(&history, &leaf(Kind::Register), applied, &Value::from(value), retention_ms)
+        };
+        assert!(!lingers(&second, "a", 5_001), "whoever replaced them knew both");
+        assert!(lingers(&second, "a", 5_000), "one of them was shown, the other one may be forgotten");
+        assert!(!lingers(&vector(&[(1, 3), (2, 1), (3, 1)]), "c", 1_000));
+        assert!(!lingers(&vector(&[(1, 1), (3, 1)]), "b", 1_000), "nobody wrote it");
     }
 
     #[test]

@@ -140,8 +140,8 @@ impl World {
         let Some(running) = self.machines[node].process.as_mut().filter(|running| running.number == process) else {
             return;
         };
-        // A later plan made this one obsolete.
-        if running.timer_us != Some(at_us) {
+        // An earlier one was planned since, and has been served.
+        if running.timer_us.is_none_or(|planned_us| planned_us > at_us) {
             return;
         }
         running.timer_us = None;

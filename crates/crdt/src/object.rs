@@ -27,6 +27,9 @@ use crate::set::{NAME_BYTES_MAX, OrSet, SetDelta};
 use crate::value::Value;
 use crate::vector::Covers;
 
+/// Room that the bytes of an object begin with.
+const USUAL_BYTES: usize = 256;
+
 /// Deepest path: a key and seven maps inside each other. Decoding recurses no deeper.
 pub const PATH_DEPTH_MAX: usize = 8;
 
@@ -342,7 +345,7 @@ impl Object {
     /// The canonical bytes: a table of replicas, then the state without its type.
     pub fn to_bytes(&self) -> Vec<u8> {
         let table = DotTable::gather(|visit| self.dots(visit));
-        let mut writer = Writer::new();
+        let mut writer = Writer::with_capacity(USUAL_BYTES);
         writer.table(&table);
         each!(self, inner => inner.encode(&mut writer, &table));
         writer.into_bytes()

@@ -17,6 +17,9 @@ use crate::row::{ColumnDelta, ColumnName, Row, RowDelta};
 use crate::set::NAME_BYTES_MAX;
 use crate::value::Value;
 
+/// Room that the bytes of a view begin with.
+const USUAL_BYTES: usize = 256;
+
 /// A shown cell.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ViewCell {
@@ -241,7 +244,7 @@ impl RowView {
     /// The bytes in which a node keeps the view.
     pub fn to_bytes(&self) -> Vec<u8> {
         let table = DotTable::gather(|visit| self.dots(visit));
-        let mut writer = Writer::new();
+        let mut writer = Writer::with_capacity(USUAL_BYTES);
         writer.table(&table);
         writer.dots(&self.lives, &table);
         writer.varint(self.cells.len() as u64);

@@ -15,6 +15,8 @@ use crate::matrix::MatrixRow;
 
 const MESSAGE_VERSION: u8 = 0;
 const CHECKSUM_BYTES: usize = 8;
+/// Room that a message begins with: most are digests and small batches.
+const USUAL_BYTES: usize = 512;
 
 /// First words on a link.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -127,7 +129,7 @@ pub enum Message {
 impl Message {
     /// The bytes of the message.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut writer = Writer::new();
+        let mut writer = Writer::with_capacity(USUAL_BYTES);
         writer.byte(MESSAGE_VERSION);
         self.encode(&mut writer);
         let mut bytes = writer.into_bytes();

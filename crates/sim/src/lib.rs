@@ -32,3 +32,7 @@ pub mod swarm;
 pub mod trace;
 pub mod workload;
 pub mod world;
+
+/// A seed is mostly small vectors and tree nodes that come and go.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -16,6 +16,7 @@
 //! database that went back, entries from before that was noticed are old, and count as none.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use crdt::row::{ColumnName, RowDelta};
 use crdt::row_view::{ViewCell, ViewSum, Write};
@@ -164,10 +165,10 @@ impl Node {
         }
         host.scan_after.clone_from(&until);
         let present: BTreeSet<&RowId> = rows.iter().map(|(row, _)| row).collect();
-        let inside = |row: &&RowId| {
-            after.as_ref().is_none_or(|after| *row > after) && until.as_ref().is_none_or(|until| *row <= until)
-        };
-        let gone = host.shadow.keys().filter(inside).filter(|row| !present.contains(row));
+        let behind = (after.as_ref().map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
+        let shadows = host.shadow.range::<RowId, _>(behind).map(|(row, _)| row);
+        let inside = shadows.take_while(|row| until.as_ref().is_none_or(|until| *row <= until));
+        let gone = inside.filter(|row| !present.contains(row));
         let moved = rows.iter().filter(|(row, image)| !host.shows(row, Some(image))).map(|(row, _)| row);
         let suspects: Vec<RowId> = gone.chain(moved).cloned().collect();
         host.suspects.extend(suspects);

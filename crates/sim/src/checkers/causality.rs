@@ -3,18 +3,21 @@
 //! Twice, in two languages. Of batches: a node that has applied a batch has applied everything that its author had
 //! applied when writing it, as it was observed at the author, whatever the batch itself claims. Of rows: a row whose
 //! author had seen another one (a comment under its post) never appears in a database without it, unless somebody
-//! deleted that other row. A row that was inserted twice answers for the INSERT whose content it shows.
+//! deleted that other row, or the author's own node had told a person of it and taken it out of its database by then. A
+//! row that was inserted twice answers for the INSERT whose content it shows.
 
 use std::collections::BTreeMap;
 
 use crdt::{BatchId, Value};
+use replica::Report;
 use replica::host::{RowId, RowImage, Schema};
 
 use super::{Checker, Verdict, WorldRead, refuse, show_row};
-use crate::history::{Advance, CommitId, History, NodeIndex};
+use crate::history::{Advance, Appearance, CommitId, History, NodeIndex, Reported};
 use crate::oracle::Oracle;
 use crate::oracle::names::base;
 use crate::oracle::rows::{EventKind, RowLedger, Source};
+use crate::oracle::sight::batches_of;
 
 /// See the module's documentation.
 #[derive(Default)]
@@ -67,9 +70,10 @@ impl Causality {
         for (commit, parent) in parents.iter().filter(|(_, parent)| database.row(parent).is_none()) {
             let ledger = oracle.row(parent);
             let deleted = ledger.is_some_and(|row| row.events.iter().any(|event| event.kind == EventKind::Delete));
+            let is_rescued = || ledger.is_some_and(|row| was_taken_away(world.history(), row, *commit));
             let ledger = oracle.row(child);
             let is_another = ledger.is_some_and(|row| is_of_another_insert(world.schema(), row, *commit, shown));
-            if !deleted && !is_another {
+            if !deleted && !is_another && !is_rescued() {
                 let what = format!("the database shows it without {}, which its author had seen", show_row(parent));
                 return refuse(5, Some(node), show_row(child), what);
             }
@@ -94,6 +98,32 @@ fn is_of_another_insert(schema: &Schema, ledger: &RowLedger, commit: CommitId, s
     !is_shown(commit) && inserts.any(|insert| is_shown(insert.commit))
 }
 
+/// True when the author's node had told a person of the parent's content, and had taken it out of its own database
+/// before the author committed. So it goes with a row that the site wrote after its database went back and before the
+/// engine noticed: no rule can tell it from an old one. The author had read it in an earlier snapshot, and wrote under
+/// what was gone by then, as after a DELETE of somebody else. Not so when a client wrote to the parent since the
+/// report, another backup may have brought it again, or the author's state included an INSERT of it.
+fn was_taken_away(history: &History, parent: &RowLedger, commit: CommitId) -> bool {
+    let child = &history.commits()[commit];
+    let here = |appearance: &&Appearance| {
+        appearance.node == child.node && appearance.row == parent.row && appearance.order < child.order
+    };
+    let last = history.appearances().iter().rev().find(here);
+    let Some(gone) = last.filter(|appearance| !appearance.visible) else { return false };
+    let tells = |reported: &&Reported| {
+        let found = matches!(&reported.report, Report::Rescued { row, image: Some(_) } if *row == parent.row);
+        found && reported.node == child.node && reported.order < gone.order
+    };
+    let Some(told) = history.reports().iter().rev().find(tells) else { return false };
+    let since = told.order..=child.order;
+    let was_written = parent.events.iter().any(|event| event.node == child.node && since.contains(&event.order));
+    let was_restored = history.nodes()[child.node].database_restored.iter().any(|order| since.contains(order));
+    let batches = batches_of(history, commit);
+    let mut saw = batches.iter().filter_map(|batch| history.batch(*batch)?.saw.as_ref());
+    let was_known = saw.any(|saw| parent.inserts.iter().any(|insert| saw.contains(*insert)));
+    !was_written && !was_restored && !was_known
+}
+
 fn check_advance(history: &History, advance: &Advance) -> Verdict {
     let node = &history.nodes()[advance.node];
     if node.now.replica == advance.replica {
@@ -114,7 +144,7 @@ fn check_advance(history: &History, advance: &Advance) -> Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checkers::stand::{Stand, row};
+    use crate::checkers::stand::{Stand, image, row};
 
     fn check(stand: &Stand) -> Result<(), String> {
         let (mut checker, oracle) = (Causality::default(), stand.oracle());
@@ -162,6 +192,48 @@ mod tests {
         assert_eq!(check(&comment(true, false)), Ok(()));
         assert_eq!(check(&comment(false, true)), Ok(()));
         assert!(check(&comment(false, false)).is_err());
+    }
+
+    #[test]
+    fn a_comment_may_come_under_a_post_that_its_own_node_had_rescued_and_taken_away() {
+        let (post, comment) = (row(1), row(2));
+        let found = || Report::Rescued { row: row(1), image: Some(image(&[("title", "w1")])) };
+        let run = |steps: &[&str]| {
+            let mut stand = Stand::new(2);
+            stand.insert(0, &post, &[("title", "w1")]);
+            for step in steps {
+                match *step {
+                    "told" => stand.history.reported(0, found()),
+                    "told elsewhere" => stand.history.reported(1, found()),
+                    "edited" => stand.update(0, &post, &[("title", "w3")]),
+                    "taken away" => {
+                        stand.databases[0].remove(&post);
+                        stand.history.engine_wrote(0, [(&post, true, false)]);
+                    }
+                    "restored" => stand.history.database_restored(0, []),
+                    "commented" => stand.insert_under(0, &comment, &[("text", "w2")], &post),
+                    "post drained" => stand.drain(0, &[(post.clone(), "title", "w1")]),
+                    "comment drained" => stand.drain(0, &[(comment.clone(), "text", "w2")]),
+                    unknown => panic!("no step is called {unknown}"),
+                }
+            }
+            stand.write(1, &comment, &[("text", "w2")]);
+            stand.history.engine_wrote(1, [(&comment, false, true)]);
+            check(&stand)
+        };
+        assert_eq!(run(&["told", "taken away", "commented", "comment drained"]), Ok(()));
+        let broken: [&[&str]; 7] = [
+            &["taken away", "commented"],
+            &["told elsewhere", "taken away", "commented"],
+            &["told", "commented"],
+            &["told", "commented", "taken away"],
+            &["told", "edited", "taken away", "commented"],
+            &["told", "taken away", "restored", "commented"],
+            &["post drained", "told", "taken away", "commented", "comment drained"],
+        ];
+        for steps in broken {
+            assert!(run(steps).is_err(), "{steps:?}");
+        }
     }
 
     #[test]

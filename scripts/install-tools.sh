@@ -55,6 +55,8 @@ missing=''
 has cc || missing="$missing gcc libc6-dev"
 has c++ || missing="$missing g++"
 has make || missing="$missing make"
+# The store for Redis is tested against a real server.
+has redis-server || missing="$missing redis-server"
 if [ -n "$missing" ]; then
     # shellcheck disable=SC2086 # A list of package names.
     install_debian_packages $missing

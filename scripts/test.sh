@@ -32,6 +32,9 @@ stage 'build the simulator' cargo build $locked -p sim
 # shellcheck disable=SC2086
 stage 'documentation tests' cargo test $locked --doc
 stage 'simulate 200 seeds' sh scripts/simulate.sh 200 5 1
+# Seeds that nobody ran before: what they find is found before a user does. The first one is printed, to run them again.
+fresh=$(date +%s)
+stage "simulate 50 fresh seeds from $fresh on" sh scripts/simulate.sh 50 5 "$fresh"
 # shellcheck disable=SC2086
 stage 'deliberate bugs are caught' cargo nextest run $locked -p sim --features mutants --test mutants --no-fail-fast
 stage 'fuzz the decoders, 5 s each' sh scripts/fuzz.sh --seconds 5

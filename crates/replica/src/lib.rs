@@ -20,7 +20,9 @@ pub mod topology;
 pub use config::{Intervals, Limits};
 pub use effect::{Effect, MintReason, Report};
 pub use epoch::{Epoch, Member, SignedEpoch};
-pub use node::{Action, CommitError, Continuity, Gauges, Intent, Node, OpenError, Setup, Start};
+pub use node::{
+    Action, CommitError, Continuity, Gauges, HeldReason, HeldView, Intent, Node, OpenError, PeerView, Setup, Start,
+};
 pub use record::{Durable, Found, Meta, Record, RecordKey, Ticket, WriteGroup};
 pub use signer::Signer;
 pub use time::Now;

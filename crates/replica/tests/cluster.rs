@@ -621,3 +621,42 @@ fn a_full_buffer_is_reported_once_an_episode() {
     cluster.run(10_000);
     cluster.assert_converged();
 }
+
+#[test]
+fn a_node_tells_what_it_knows_of_its_peers() {
+    let mut cluster = Cluster::new(3, Limits::default());
+    cluster.set(0, "k", "v");
+    cluster.run(20_000);
+    let own = &cluster.nodes[&name(0)];
+    let peers = own.peers();
+    let members: Vec<&str> = peers.iter().map(|peer| peer.node.as_str()).collect();
+    assert_eq!(members, ["node_01", "node_02"]);
+    for peer in &peers {
+        assert!(peer.is_up && peer.is_ready);
+        assert_eq!(peer.settled, Some((own.applied().clone(), own.fingerprint())));
+        assert_eq!(peer.row.as_ref().map(|row| &row.shown), Some(own.applied()));
+        assert_eq!(peer.clock_offset_ms, Some(0));
+    }
+    // What is written behind a cut is what the row of a peer lacks, until an exchange gets through.
+    cluster.link("node_00", "node_01", false);
+    cluster.set(0, "k", "w");
+    let exchange = |cluster: &mut Cluster| {
+        for index in 1..3 {
+            let now = cluster.now;
+            cluster.nodes.get_mut(&name(index)).expect("known").exchange_now(now, Some("node_00"));
+            cluster.settle();
+        }
+    };
+    exchange(&mut cluster);
+    let lag = |cluster: &Cluster, at: usize| {
+        let own = &cluster.nodes[&name(0)];
+        let row = own.peers()[at].row.clone().expect("it was heard");
+        own.applied().seq(own.replica()) - row.received.seq(own.replica())
+    };
+    assert_eq!((lag(&cluster, 0), lag(&cluster, 1)), (1, 0));
+    cluster.link("node_00", "node_01", true);
+    cluster.run(1_000);
+    exchange(&mut cluster);
+    assert_eq!(lag(&cluster, 0), 0);
+    cluster.assert_converged();
+}

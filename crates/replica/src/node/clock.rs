@@ -21,6 +21,12 @@ pub(crate) struct PeerClock {
     warned: bool,
 }
 
+impl PeerClock {
+    pub(crate) fn offset_ms(&self) -> Option<i64> {
+        self.offset_ms
+    }
+}
+
 /// The node's own clock.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Clock {

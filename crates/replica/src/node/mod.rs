@@ -8,6 +8,7 @@ mod apply;
 mod clock;
 mod collect;
 mod commit;
+mod inspect;
 mod install;
 mod open;
 mod receive;
@@ -16,7 +17,7 @@ mod sync;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crdt::object::JournalEntry;
-use crdt::{BatchId, Dot, Hlc, Key, Keyspace, Name, ReplicaId, RowView, VersionVector};
+use crdt::{BatchId, Dot, Fingerprint, Hlc, Key, Keyspace, Name, ReplicaId, RowView, VersionVector};
 
 use crate::config::{Intervals, Limits};
 use crate::effect::{Effect, MintReason, Report};
@@ -32,6 +33,7 @@ use crate::topology::{FullMesh, Source, Topology};
 
 pub(crate) use commit::Draft;
 pub use commit::{Action, CommitError, Intent};
+pub use inspect::{HeldReason, HeldView, PeerView};
 pub use open::OpenError;
 pub(crate) use sync::rows;
 
@@ -136,6 +138,8 @@ pub(crate) struct Link {
     pub(crate) told: Option<(VersionVector, VersionVector)>,
     pub(crate) clock: clock::PeerClock,
     pub(crate) digests_heard: u64,
+    /// Vector and digest of the peer's state in its last digest, if it had nothing to do then.
+    pub(crate) settled: Option<(VersionVector, Fingerprint)>,
     /// A hello is answered with a hello from this moment on, so that two nodes do not greet each other for ever.
     pub(crate) hello_at_mono_ms: u64,
 }

@@ -132,6 +132,7 @@ impl Node {
         }
         if let Some(link) = self.links.get_mut(from) {
             link.digests_heard += 1;
+            link.settled.clone_from(&settled);
             link.heads = heads.iter().map(|(replica, seq, _)| (*replica, *seq)).collect();
             for (replica, seq) in row.received.iter() {
                 let sent = link.sent.entry(replica).or_insert(0);

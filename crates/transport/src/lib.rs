@@ -4,7 +4,7 @@
 //! [`Memory`] carries it inside one process, [`Quic`] over UDP with mutual TLS 1.3; HTTPS polling is to be the third.
 //! Whatever carries them, messages may be lost, doubled or reordered; `replica` is built for that.
 //!
-//! [`identity`] makes and reads certificates, keys and join tokens. [`membership`] is SWIM, and does no I/O: its
+//! [`identity`] makes and reads certificates, keys and join tokens; [`join`] makes a member of who holds a token. [`membership`] is SWIM, and does no I/O: its
 //! packets travel as messages of [`Lane::Membership`] over the same links.
 
 mod error;
@@ -12,6 +12,7 @@ mod event;
 mod figures;
 mod frame;
 pub mod identity;
+pub mod join;
 mod lane;
 mod limits;
 pub mod membership;
@@ -33,7 +34,7 @@ pub use limits::{Limits, LimitsError, Timing};
 pub use memory::{Hub, Memory};
 pub use node_id::{NODE_ID_BYTES_MAX, NodeId, NodeIdError};
 pub use peer::{ADDRESSES_MAX, Peer};
-pub use quic::{DEFAULT_PORT, Quic, QuicConfig, StartError, bind};
+pub use quic::{DEFAULT_PORT, Quic, QuicConfig, StartError, bind, check_identity};
 
 /// What [`Transport::close`] returns: it ends when the links are closed.
 pub type Closing<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;

@@ -6,7 +6,7 @@ use crate::node_id::NodeId;
 /// Most addresses of one member.
 pub const ADDRESSES_MAX: usize = 8;
 /// Longest address: a DNS name (253), a colon, a port.
-const ADDRESS_BYTES_MAX: usize = 259;
+pub(crate) const ADDRESS_BYTES_MAX: usize = 259;
 
 /// A member and where it may be reached.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -55,7 +55,8 @@ pub(crate) fn check(peers: &[Peer]) -> Result<(), PeersError> {
     Ok(())
 }
 
-fn is_host_and_port(address: &str) -> bool {
+/// True for `host:port` within the bounds.
+pub(crate) fn is_host_and_port(address: &str) -> bool {
     let Some((host, port)) = address.rsplit_once(':') else { return false };
     address.len() <= ADDRESS_BYTES_MAX && !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port != 0)
 }

@@ -4,7 +4,7 @@ use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use rcgen::string::Ia5String;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_ED25519, SanType, SerialNumber,
+    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_ED25519, PublicKeyData, SanType, SerialNumber,
 };
 use replica::epoch::{Epoch, SignedEpoch};
 use rustls::pki_types::CertificateDer;
@@ -15,7 +15,8 @@ use super::certificate::{ed25519_key_of, validity_of};
 use super::error::IdentityError;
 use super::node::NodeIdentity;
 use super::signer::epoch_message;
-use super::{random_bytes, sha256};
+use super::{EPOCH_KEY_BYTES, random_bytes, sha256};
+use crate::join::PublicKey;
 use crate::node_id::NodeId;
 
 /// Days that a CA is valid: it is what nodes are known by, and replacing it means to join all of them again.
@@ -123,13 +124,35 @@ impl Authority {
         not_after_s: i64,
         now_s: i64,
     ) -> Result<NodeIdentity, IdentityError> {
-        let own = validity_of(&self.certificate)?;
-        own.check("the cluster's CA", now_s)?;
         let algorithm = match kind {
             KeyKind::Ed25519 => &PKCS_ED25519,
             KeyKind::EcdsaP256 => &PKCS_ECDSA_P256_SHA256,
         };
         let key = KeyPair::generate_for(algorithm).map_err(unusable)?;
+        let chain_pem = self.certify_between(node, &key, not_before_s, not_after_s, now_s)?;
+        NodeIdentity::from_pem(self.cluster, &self.certificate_pem, &chain_pem, &key.serialize_pem())
+    }
+
+    /// Issues a certificate for a key whose private half stays at the node, valid as with [`Authority::issue`]; its
+    /// PEM. That the node has the private half is for the caller to know.
+    ///
+    /// # Errors
+    /// As [`Authority::issue`].
+    pub fn certify(&self, node: &NodeId, key: &PublicKey, now_s: i64, days: u32) -> Result<String, IdentityError> {
+        let until = now_s.saturating_add(i64::from(days) * 86_400);
+        self.certify_between(node, key, now_s.saturating_sub(BACKDATED_S), until, now_s)
+    }
+
+    fn certify_between(
+        &self,
+        node: &NodeId,
+        key: &impl PublicKeyData,
+        not_before_s: i64,
+        not_after_s: i64,
+        now_s: i64,
+    ) -> Result<String, IdentityError> {
+        let own = validity_of(&self.certificate)?;
+        own.check("the cluster's CA", now_s)?;
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, node.as_str());
@@ -142,8 +165,8 @@ impl Authority {
         params.not_before = moment(not_before_s)?;
         params.not_after = moment(not_after_s.min(own.not_after_s))?;
         params.use_authority_key_identifier_extension = true;
-        let certificate = params.signed_by(&key, &self.issuer()).map_err(unusable)?;
-        NodeIdentity::from_pem(self.cluster, &self.certificate_pem, &certificate.pem(), &key.serialize_pem())
+        let certificate = params.signed_by(key, &self.issuer()).map_err(unusable)?;
+        Ok(certificate.pem())
     }
 
     /// Signs an epoch record.
@@ -151,6 +174,11 @@ impl Authority {
         let bytes = epoch.to_bytes();
         let signature = self.epoch_key.sign(&epoch_message(self.cluster, &bytes)).as_ref().to_vec();
         SignedEpoch { bytes, signature }
+    }
+
+    /// The public key that checks what [`Authority::sign_epoch`] signs.
+    pub fn epoch_key(&self) -> [u8; EPOCH_KEY_BYTES] {
+        self.epoch_key.public_key().as_ref().try_into().expect("an Ed25519 key has 32 bytes")
     }
 
     /// The cluster.

@@ -143,7 +143,7 @@ impl fmt::Display for IdentityError {
             Self::Expired { whose, not_after_s, now_s } => write!(
                 formatter,
                 "the certificate of {whose} expired {} hours ago; check the clock, then renew it: \
-                 crdt-engine invite --node-id {whose} on a member, and crdt-engine join TOKEN here",
+                 crdt-engine invite --node-id {whose} --renew on a member, and crdt-engine join TOKEN here",
                 now_s.saturating_sub(*not_after_s) / 3_600
             ),
             Self::NotYetValid { whose, not_before_s, now_s } => write!(

@@ -18,11 +18,14 @@ use super::registry::Admission;
 use super::tls::{self, CloseCode};
 use crate::error::{Refusal, Side};
 use crate::frame::PREFACE;
+use crate::join::JOIN_PATIENCE_MS;
 use crate::node_id::NodeId;
 use crate::peer::Peer;
 
 /// Addresses of one name that are tried.
 const RESOLVED_MAX: usize = 4;
+/// How long somebody who is not let in for now is listened to before it hears so.
+const BUSY_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A failure before a link was up.
 struct Failure {
@@ -133,12 +136,35 @@ pub(super) async fn accept(shared: Arc<Shared>, incoming: Incoming, place: Owned
         Ok(Err(error)) => return tell(&shared, None, address, failure_of(&error)),
         Err(_) => return tell(&shared, None, address, Failure::ours(Refusal::TimedOut)),
     };
+    if tls::is_join(&connection) {
+        return let_in(&shared, &connection, address, place).await;
+    }
     let node = tls::peer_node(&connection).ok().map(|(node, _)| node);
     let greeted = timeout(patience, greet_as_acceptor(&shared, &connection)).await;
     drop(place);
     let passed = refuse_or_pass(&connection, greeted.unwrap_or_else(|_| Err(Failure::ours(Refusal::TimedOut))));
     if let Err(failure) = passed {
         tell(&shared, node, address, failure);
+    }
+}
+
+/// Answers somebody who wants to become a member. `place` is its place among the handshakes.
+async fn let_in(shared: &Shared, connection: &Connection, address: SocketAddr, place: OwnedSemaphorePermit) {
+    let Some(_own) = shared.joins.take_place() else {
+        // SUBTLE: a close that overtakes the end of the handshake comes without its code, so the request is awaited.
+        let _ = timeout(BUSY_PATIENCE, connection.accept_bi()).await;
+        connection.close(CloseCode::Busy.to_var_int(), b"");
+        return shared.joins.tell_failed(address, "others join at this moment");
+    };
+    // From here on it waits among those who join, and no longer in the way of members.
+    drop(place);
+    let patience = Duration::from_millis(JOIN_PATIENCE_MS);
+    let served = timeout(patience, shared.joins.serve(connection)).await;
+    connection.close(CloseCode::Closing.to_var_int(), b"");
+    match served {
+        Ok(Ok(())) => {}
+        Ok(Err(reason)) => shared.joins.tell_failed(address, &reason),
+        Err(_) => shared.joins.tell_failed(address, "it did not ask, or did not read its answer, in time"),
     }
 }
 

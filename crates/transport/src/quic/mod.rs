@@ -7,7 +7,7 @@
 mod connect;
 mod link;
 mod registry;
-mod tls;
+pub(crate) mod tls;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -31,11 +31,14 @@ use crate::error::{LinkEnd, PeersError, SendError};
 use crate::event::{self, EventSink, Events};
 use crate::figures::{Counters, LinkFigures};
 use crate::identity::{IdentityError, NodeIdentity};
+use crate::join::{JoinDesk, JoinHost};
 use crate::lane::{Delivery, Lane};
 use crate::limits::{Limits, LimitsError, Timing};
 use crate::node_id::NodeId;
 use crate::peer::{self, Peer};
 use crate::{Closing, Transport};
+
+pub use self::tls::check_identity;
 
 /// The UDP port of a node unless it is configured otherwise.
 pub const DEFAULT_PORT: u16 = 8888;
@@ -87,6 +90,7 @@ pub(crate) struct Shared {
     peers: Mutex<BTreeMap<NodeId, Entry>>,
     registry: Registry,
     sink: EventSink,
+    joins: JoinDesk,
     closing: AtomicBool,
 }
 
@@ -125,7 +129,7 @@ impl Quic {
     pub fn start(identity: &NodeIdentity, socket: UdpSocket, config: QuicConfig) -> Result<(Self, Events), StartError> {
         config.limits.check().map_err(StartError::Limits)?;
         let runtime = Handle::try_current().map_err(|_| StartError::NoRuntime)?;
-        let tls = tls::configure(identity).map_err(StartError::Identity)?;
+        let tls = tls::configure(identity, false).map_err(StartError::Identity)?;
         let transport = Arc::new(transport_config(&config));
         let (client, server) = endpoint_configs(tls, &transport, &config.limits);
         let endpoint = Endpoint::new(EndpointConfig::default(), Some(server), socket, Arc::new(TokioRuntime));
@@ -140,6 +144,7 @@ impl Quic {
             peers: Mutex::default(),
             registry: Registry::default(),
             sink,
+            joins: JoinDesk::default(),
             closing: AtomicBool::new(false),
         });
         let accepting = runtime.spawn(accept_all(shared.clone())).abort_handle();
@@ -163,11 +168,21 @@ impl Quic {
             let reason = format!("it names {}, and this node is {}", identity.node(), self.shared.node);
             return Err(IdentityError::Unusable { reason });
         }
-        let tls = tls::configure(identity)?;
+        let tls = tls::configure(identity, self.shared.joins.is_open())?;
         let (client, server) = endpoint_configs(tls, &self.shared.transport, &self.shared.limits);
         self.shared.endpoint.set_server_config(Some(server));
         *lock(&self.shared.client) = client;
         Ok(())
+    }
+
+    /// Offers joining beside links from now on, or with `None` no longer; see [`crate::join`]. `identity` is the one in
+    /// use. Links are not touched.
+    ///
+    /// # Errors
+    /// As [`Quic::set_identity`]; joining is not offered then.
+    pub fn offer_joins(&self, identity: &NodeIdentity, host: Option<Arc<dyn JoinHost>>) -> Result<(), IdentityError> {
+        self.shared.joins.set_host(host);
+        self.set_identity(identity).inspect_err(|_| self.shared.joins.set_host(None))
     }
 }
 

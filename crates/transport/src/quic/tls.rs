@@ -2,23 +2,26 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
-use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use quinn::crypto::rustls::{HandshakeData, QuicClientConfig, QuicServerConfig};
 use quinn::{ConnectionError, VarInt};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, verify_server_cert_signed_by_trust_anchor};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
-use rustls::{DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
+use rustls::{CertificateError, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
 use crate::error::{Refusal, Side};
-use crate::identity::{IdentityError, NodeIdentity, node_id_of};
+use crate::identity::{IdentityError, NodeIdentity, node_id_of, sha256};
+use crate::join::JOIN_PROTOCOL;
 use crate::node_id::NodeId;
 
 /// Sent nowhere, because the name of the server is not sent: QUIC wants one to begin with. Whom a certificate names
 /// is compared as a node id, since not every node id is a DNS name.
-pub(super) const SERVER_NAME: &str = "node.crdt-engine.invalid";
+pub(crate) const SERVER_NAME: &str = "node.crdt-engine.invalid";
 
 /// Alerts of TLS (RFC 8446, 6) stand in QUIC's error codes from here on (RFC 9001, 4.8).
 const QUIC_CRYPTO_ERROR: u64 = 0x100;
@@ -29,7 +32,7 @@ const QUIC_APPLICATION_ERROR: u64 = 0xc;
 /// The codes with which one end closes a connection. They are part of the protocol.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
-pub(super) enum CloseCode {
+pub(crate) enum CloseCode {
     Closing = 0,
     NotMember = 1,
     OtherNode = 2,
@@ -42,10 +45,11 @@ pub(super) enum CloseCode {
     MessageTooLarge = 9,
     Malformed = 10,
     Removed = 11,
+    Busy = 12,
 }
 
 impl CloseCode {
-    pub(super) fn to_var_int(self) -> VarInt {
+    pub(crate) fn to_var_int(self) -> VarInt {
         VarInt::from_u32(self as u32)
     }
 
@@ -75,24 +79,35 @@ fn protocol(cluster: u128) -> Vec<u8> {
     format!("crdt-engine/0/{cluster:032x}").into_bytes()
 }
 
-/// Makes the configurations out of an identity.
-pub(super) fn configure(identity: &NodeIdentity) -> Result<Tls, IdentityError> {
-    let failed = |error: &dyn fmt::Display| IdentityError::Unusable { reason: error.to_string() };
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+fn failed(error: &dyn fmt::Display) -> IdentityError {
+    IdentityError::Unusable { reason: error.to_string() }
+}
+
+fn roots_of(identity: &NodeIdentity) -> Result<Arc<RootCertStore>, IdentityError> {
     let mut roots = RootCertStore::empty();
     roots.add(identity.authority_certificate().clone()).map_err(|error| failed(&error))?;
-    let roots = Arc::new(roots);
+    Ok(Arc::new(roots))
+}
+
+/// Makes the configurations out of an identity. With `joins`, joining is offered beside links, and then only may a
+/// stranger finish the handshake without a certificate: [`peer_node`] refuses it as a link.
+pub(super) fn configure(identity: &NodeIdentity, joins: bool) -> Result<Tls, IdentityError> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let roots = roots_of(identity)?;
     let protocols = vec![protocol(identity.cluster())];
 
     let clients = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone());
+    let clients = if joins { clients.allow_unauthenticated() } else { clients };
     let clients = clients.build().map_err(|error| failed(&error))?;
     let mut server = rustls::ServerConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|error| failed(&error))?
         .with_client_cert_verifier(clients)
-        .with_single_cert(identity.chain().to_vec(), identity.key())
-        .map_err(|error| failed(&error))?;
+        .with_cert_resolver(Arc::new(Chains::new(identity, &provider)?));
     server.alpn_protocols = protocols.clone();
+    if joins {
+        server.alpn_protocols.push(JOIN_PROTOCOL.to_vec());
+    }
     // SUBTLE: a resumed session skips the certificate. A link lives long, so resuming would gain nothing.
     server.send_tls13_tickets = 0;
     server.max_early_data_size = 0;
@@ -114,16 +129,101 @@ pub(super) fn configure(identity: &NodeIdentity) -> Result<Tls, IdentityError> {
     })
 }
 
+/// Makes the configuration of a node that joins: it takes whoever has the CA of this hash, and shows a certificate if
+/// it has one already.
+pub(crate) fn configure_join(
+    fingerprint: [u8; 32],
+    shown: Option<&NodeIdentity>,
+) -> Result<Arc<QuicClientConfig>, IdentityError> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let algorithms = provider.signature_verification_algorithms;
+    let client = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(|error| failed(&error))?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(ChainVerifier { trust: Trust::Hash(fingerprint), algorithms }));
+    let mut client = match shown {
+        Some(identity) => {
+            client.with_client_auth_cert(identity.chain().to_vec(), identity.key()).map_err(|error| failed(&error))?
+        }
+        None => client.with_no_client_auth(),
+    };
+    client.alpn_protocols = vec![JOIN_PROTOCOL.to_vec()];
+    client.resumption = Resumption::disabled();
+    client.enable_sni = false;
+    Ok(Arc::new(QuicClientConfig::try_from(client).map_err(|error| failed(&error))?))
+}
+
+/// True when the other end asks to join.
+pub(super) fn is_join(connection: &quinn::Connection) -> bool {
+    let data = connection.handshake_data().and_then(|data| data.downcast::<HandshakeData>().ok());
+    data.is_some_and(|data| data.protocol.as_deref() == Some(JOIN_PROTOCOL))
+}
+
+/// Checks that the parts of an identity fit each other, as other members will: the key is the certificate's, the chain
+/// ends in the CA, the certificate is valid at `now_s` (seconds since 1970) and may be used on both sides of a link.
+///
+/// # Errors
+/// [`IdentityError::Unusable`] says what does not fit.
+pub fn check_identity(identity: &NodeIdentity, now_s: i64) -> Result<(), IdentityError> {
+    configure(identity, false)?;
+    let roots = roots_of(identity)?;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let now = UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(now_s).unwrap_or_default()));
+    let (certificate, rest) = identity.chain().split_first().ok_or_else(|| failed(&"there is no certificate"))?;
+    let name = ServerName::try_from(SERVER_NAME).map_err(|error| failed(&error))?;
+    let server = ChainVerifier::new(roots.clone(), &provider);
+    let servers = server.verify_server_cert(certificate, rest, &name, &[], now);
+    servers.map_err(|error| failed(&format_args!("as a server, the certificate does not pass: {error}")))?;
+    let clients = WebPkiClientVerifier::builder_with_provider(roots, provider).build();
+    let clients = clients.map_err(|error| failed(&error))?.verify_client_cert(certificate, rest, now);
+    clients.map_err(|error| failed(&format_args!("as a client, the certificate does not pass: {error}")))?;
+    Ok(())
+}
+
+/// What this end shows: members have the CA's certificate, and who joins knows its hash alone.
+#[derive(Debug)]
+struct Chains {
+    link: Arc<CertifiedKey>,
+    join: Arc<CertifiedKey>,
+}
+
+impl Chains {
+    fn new(identity: &NodeIdentity, provider: &CryptoProvider) -> Result<Self, IdentityError> {
+        let link = CertifiedKey::from_der(identity.chain().to_vec(), identity.key(), provider);
+        let link = link.map_err(|error| failed(&error))?;
+        let chain = identity.chain().iter().chain([identity.authority_certificate()]).cloned().collect();
+        let join = CertifiedKey::new(chain, link.key.clone());
+        Ok(Self { link: Arc::new(link), join: Arc::new(join) })
+    }
+}
+
+impl ResolvesServerCert for Chains {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let joins = hello.alpn().is_some_and(|mut protocols| protocols.any(|protocol| protocol == JOIN_PROTOCOL));
+        Some(if joins { self.join.clone() } else { self.link.clone() })
+    }
+}
+
+/// What a server's chain must end in.
+#[derive(Debug)]
+enum Trust {
+    /// One of these.
+    Roots(Arc<RootCertStore>),
+    /// A certificate of this SHA-256, which the server shows beside its own.
+    Hash([u8; 32]),
+}
+
 /// Checks a server's chain, validity and purpose, and leaves its name to [`peer_node`].
 #[derive(Debug)]
 struct ChainVerifier {
-    roots: Arc<RootCertStore>,
+    trust: Trust,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
 impl ChainVerifier {
     fn new(roots: Arc<RootCertStore>, provider: &CryptoProvider) -> Self {
-        Self { roots, algorithms: provider.signature_verification_algorithms }
+        Self { trust: Trust::Roots(roots), algorithms: provider.signature_verification_algorithms }
     }
 }
 
@@ -138,7 +238,16 @@ impl ServerCertVerifier for ChainVerifier {
     ) -> Result<ServerCertVerified, rustls::Error> {
         let certificate = ParsedCertificate::try_from(end_entity)?;
         let algorithms = self.algorithms.all;
-        verify_server_cert_signed_by_trust_anchor(&certificate, &self.roots, intermediates, now, algorithms)?;
+        let roots = match &self.trust {
+            Trust::Roots(roots) => roots.clone(),
+            Trust::Hash(hash) => {
+                let root = intermediates.iter().find(|certificate| sha256(certificate) == *hash);
+                let mut roots = RootCertStore::empty();
+                roots.add(root.ok_or(CertificateError::UnknownIssuer)?.clone())?;
+                Arc::new(roots)
+            }
+        };
+        verify_server_cert_signed_by_trust_anchor(&certificate, &roots, intermediates, now, algorithms)?;
         Ok(ServerCertVerified::assertion())
     }
 
@@ -166,16 +275,16 @@ impl ServerCertVerifier for ChainVerifier {
 }
 
 /// Whom the peer's certificate names, and the hash of that certificate. Its chain was checked in the handshake.
-pub(super) fn peer_node(connection: &quinn::Connection) -> Result<(NodeId, [u8; 32]), Refusal> {
+pub(crate) fn peer_node(connection: &quinn::Connection) -> Result<(NodeId, [u8; 32]), Refusal> {
     let identity = connection.peer_identity().ok_or(Refusal::NoCertificate)?;
     let chain = identity.downcast::<Vec<CertificateDer<'static>>>().map_err(|_| Refusal::NoCertificate)?;
     let certificate = chain.first().ok_or(Refusal::NoCertificate)?;
     let node = node_id_of(certificate).map_err(|_| Refusal::NoNodeId)?;
-    Ok((node, crate::identity::sha256(certificate)))
+    Ok((node, sha256(certificate)))
 }
 
 /// Who refused, and why, when a connection did not come to be.
-pub(super) fn refusal_of(error: &ConnectionError) -> (Side, Refusal) {
+pub(crate) fn refusal_of(error: &ConnectionError) -> (Side, Refusal) {
     match error {
         ConnectionError::TransportError(error) => (Side::Us, refusal_of_code(error.code.into(), &error.reason)),
         ConnectionError::ConnectionClosed(close) => {

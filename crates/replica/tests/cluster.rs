@@ -660,3 +660,26 @@ fn a_node_tells_what_it_knows_of_its_peers() {
     assert_eq!(lag(&cluster, 0), 0);
     cluster.assert_converged();
 }
+
+/// Every message comes twice while one node catches up. A copy that counts as an answer ends the pull that it is no
+/// answer to, the next pull is answered while the first answer is on its way, and so on: twice as many each round.
+#[test]
+fn a_network_that_doubles_messages_does_not_multiply_pulls() {
+    let limits = Limits { pull_bytes_max: 1_000, message_bytes_max: 400, ..Limits::default() };
+    let mut cluster = Cluster::new(2, limits);
+    cluster.run(3_000);
+    cluster.link("node_00", "node_01", false);
+    (0..200).for_each(|round| cluster.set(0, "k", &format!("round {round}")));
+    cluster.link("node_00", "node_01", true);
+    let (now, mut carried) = (cluster.now, 0);
+    loop {
+        (0..2).for_each(|index| cluster.effects(&name(index)));
+        let Some((from, to, bytes)) = cluster.mail.pop_front() else { break };
+        carried += 1;
+        assert!(carried < 2_000, "{carried} messages for 200 batches, and no end");
+        let node = cluster.nodes.get_mut(&to).expect("known");
+        (0..2).for_each(|_| node.handle_message(now, &from, &bytes));
+    }
+    cluster.run(20_000);
+    cluster.assert_converged();
+}

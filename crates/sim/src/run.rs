@@ -21,6 +21,9 @@ const IDLE_US: u64 = 60 * SECOND_US;
 const SAFETY_US_MAX: u64 = 3 * 600 * SECOND_US;
 /// Events of one microsecond after which the world is taken to go in circles.
 const EVENTS_AT_ONCE_MAX: u64 = 1_000_000;
+/// Events of a run after which the nodes are taken to keep each other busy for nothing: four times those of the busiest
+/// seeds.
+const EVENTS_MAX: u64 = 1_000_000;
 
 /// What a run came to.
 #[derive(Clone, Debug)]
@@ -107,6 +110,9 @@ impl Run {
             }
             at_once = if self.world.now_us() == last_us { at_once + 1 } else { 0 };
             last_us = self.world.now_us();
+            if self.world.trace.events() > EVENTS_MAX {
+                return Err(liveness(format!("{EVENTS_MAX} events, and no end")));
+            }
             if at_once > EVENTS_AT_ONCE_MAX {
                 return Err(liveness("time stands still: one moment has a million events".into()));
             }

@@ -134,33 +134,40 @@ impl Node {
     }
 
     fn take_batches(&mut self, now: Now, from: &str, batches: Vec<Vec<u8>>) {
-        let bytes: usize = batches.iter().map(Vec::len).sum();
         self.overflows &= !self.has_room();
+        let mut new_bytes = 0;
         for batch in batches {
-            self.take_batch(now, from, batch);
+            let bytes = batch.len();
+            if self.take_batch(now, from, batch) {
+                new_bytes += bytes;
+            }
         }
-        self.pulled(from, bytes);
+        self.pulled(now, from, new_bytes);
     }
 
-    /// Verifies a batch and logs it, or keeps it until what is missing before it has come.
-    fn take_batch(&mut self, now: Now, from: &str, bytes: Vec<u8>) {
+    /// Verifies a batch and logs it, or keeps it until what is missing before it has come. True when it was new and there
+    /// was room for it.
+    fn take_batch(&mut self, now: Now, from: &str, bytes: Vec<u8>) -> bool {
         let Ok(envelope) = Envelope::parse(&bytes) else {
-            return self.report(Report::Malformed { from: from.to_owned() });
+            self.report(Report::Malformed { from: from.to_owned() });
+            return false;
         };
         if !self.signer.verify(envelope.key_id, envelope.signed, &envelope.mac) {
-            return self.report(Report::MacMismatch { from: from.to_owned() });
+            self.report(Report::MacMismatch { from: from.to_owned() });
+            return false;
         }
         let id = envelope.header.id;
         let stopped = self.held.get(&id.replica).is_some_and(|(_, hold)| *hold == Hold::Forked);
         if stopped || self.epoch.seals.get(&id.replica).is_some_and(|seal| id.seq > *seal) {
-            return;
+            return false;
         }
         let head = self.log.head(id.replica);
         if self.replicas.contains(&id.replica) && id.seq > head {
             self.forgot(now, id.replica);
         }
         if id.seq <= head {
-            return self.compare(from, id, &bytes);
+            self.compare(from, id, &bytes);
+            return false;
         }
         if id.seq > head + 1 {
             return self.keep_beyond(id, bytes);
@@ -169,12 +176,14 @@ impl Node {
         if !applies && self.log_is_full(bytes.len()) {
             // It can be pulled again, when what is here is applied and cut.
             self.cut_log();
-            return self.overflowed();
+            self.overflowed();
+            return false;
         }
         self.log_batch(now, from, bytes);
         while let Some(next) = self.beyond.remove(&BatchId { seq: self.log.head(id.replica) + 1, ..id }) {
             self.log_batch(now, from, next);
         }
+        true
     }
 
     /// True for a batch of the group that is applied next: all that is here may be waiting for it.
@@ -220,17 +229,23 @@ impl Node {
         self.report(Report::IdempotencyViolation { batch, from: from.to_owned() });
     }
 
-    fn keep_beyond(&mut self, batch: BatchId, bytes: Vec<u8>) {
+    /// True when it was not here and there was room for it.
+    fn keep_beyond(&mut self, batch: BatchId, bytes: Vec<u8>) -> bool {
+        if self.beyond.contains_key(&batch) {
+            return false;
+        }
         if self.beyond.len() >= self.setup.limits.beyond_gap_batches_max {
             // The one furthest away helps least: everything before it has to come first.
             if self.beyond.last_key_value().is_some_and(|(last, _)| *last > batch) {
                 self.beyond.pop_last();
             } else {
-                return self.overflowed();
+                self.overflowed();
+                return false;
             }
             self.overflowed();
         }
         self.beyond.insert(batch, bytes);
+        true
     }
 
     /// A batch was dropped for want of room: told once, until there is room again.

@@ -23,6 +23,8 @@ use crate::topology::Source;
 #[derive(Clone, Debug)]
 pub(crate) struct Pulling {
     until: BTreeMap<ReplicaId, u64>,
+    credit_bytes: usize,
+    /// Bytes of what came and was new.
     bytes: usize,
     deadline_mono_ms: u64,
 }
@@ -234,20 +236,26 @@ impl Node {
             let until = pull.ranges.iter().map(|(replica, _, until)| (*replica, *until)).collect();
             let deadline_mono_ms = now.mono_ms + self.setup.intervals.retry_ms;
             if let Some(link) = self.links.get_mut(&peer) {
-                link.pull = Some(Pulling { until, bytes: 0, deadline_mono_ms });
+                link.pull = Some(Pulling { until, credit_bytes: credit_bytes as usize, bytes: 0, deadline_mono_ms });
             }
             self.send(&peer, &Message::Pull(pull));
         }
     }
 
-    /// Batches came: the pull goes on, is done, or has used its credit and is made anew.
-    pub(super) fn pulled(&mut self, from: &str, bytes: usize) {
-        let credit_bytes = self.setup.limits.pull_bytes_max;
+    /// Batches came, so many bytes of them new: the pull goes on, is done, or has used its credit and is made anew.
+    ///
+    /// SUBTLE: what is not new does not count. It is a copy, or the answer to an earlier pull, or there was no room for
+    /// it; a pull that ended by it would be made anew while its own answer is still on its way, which would end the next
+    /// one: the answers under way would double with each that the network doubles, and go round as fast as it can.
+    pub(super) fn pulled(&mut self, now: Now, from: &str, bytes: usize) {
         let Some(link) = self.links.get_mut(from) else { return };
         let Some(pull) = &mut link.pull else { return };
-        pull.bytes += bytes;
+        if bytes > 0 {
+            pull.bytes += bytes;
+            pull.deadline_mono_ms = now.mono_ms + self.setup.intervals.retry_ms;
+        }
         pull.until.retain(|replica, until| self.log.head(*replica) < *until);
-        if pull.until.is_empty() || pull.bytes >= credit_bytes {
+        if pull.until.is_empty() || pull.bytes >= pull.credit_bytes {
             link.pull = None;
         }
     }

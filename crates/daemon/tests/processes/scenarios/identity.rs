@@ -1,0 +1,59 @@
+//! Who may be in a cluster, and under which name.
+
+use crate::cluster::Cluster;
+use crate::patience::{EVENTUALLY, wait_for};
+use crate::writers::{Pace, Writers};
+
+#[test]
+fn what_cannot_join_is_told_why() {
+    let mut cluster = Cluster::plan(3);
+    let [first, second, third] = cluster.nodes.as_mut_slice() else { panic!("three nodes were planned") };
+    first.configure();
+    first.call(&["init", "--node-id", "node_01"]).unwrap();
+    first.start();
+    first.answering();
+    let refused = |result: Result<String, String>, code: &str| {
+        let told = result.expect_err("it should have been refused");
+        assert!(told.contains(code), "no {code} in: {told}");
+    };
+    refused(first.call(&["init", "--node-id", "node_01"]), "ERR_");
+    let token = first.invite("node_02");
+    second.configure();
+    second.call(&["join", &token]).unwrap();
+    // Used, and by another machine.
+    third.configure();
+    refused(third.call(&["join", &token]), "ERR_TOKEN_USED");
+    refused(first.call(&["invite", "--node-id", "node_02"]), "ERR_NODE_ID_TAKEN");
+    refused(second.call(&["invite", "--node-id", "node_03"]), "ERR_NOT_INVITER");
+    let mut torn = first.invite("node_03");
+    torn.truncate(torn.len() - 3);
+    refused(third.call(&["join", &torn]), "ERR_TOKEN");
+    // None of that is in the way of a good one.
+    let token = first.invite("node_03");
+    third.call(&["join", &token]).unwrap();
+    second.start();
+    third.start();
+    cluster.linked();
+    cluster.assert_sound(&crate::oracle::Oracle::default());
+}
+
+#[test]
+fn a_copied_node_is_found_out() {
+    let mut cluster = Cluster::of(3);
+    let writers = Writers::start(&cluster.nodes, Pace::default());
+    writers.wait_for_more_on_each(50);
+    cluster.nodes[2].stop();
+    let mut copy = cluster.nodes[2].twin(cluster.folder("copy"));
+    cluster.restart(2);
+    cluster.linked();
+    copy.start();
+    wait_for("noticed", EVENTUALLY, || {
+        let logs = cluster.nodes.iter().map(|node| node.log()).chain([copy.log()]);
+        let is_told = logs.into_iter().any(|log| log.contains("ERR_NODE_ID_COLLISION"));
+        if is_told { Ok(()) } else { Err("no log tells of ERR_NODE_ID_COLLISION") }
+    });
+    copy.kill();
+    cluster.linked();
+    writers.wait_for_more_on_each(50);
+    cluster.assert_sound(&writers.finish());
+}

@@ -1,0 +1,5 @@
+//! What the catalogue promises.
+
+mod catalogue;
+mod documents;
+mod exposition;

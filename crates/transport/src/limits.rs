@@ -51,6 +51,9 @@ pub struct Timing {
     pub dial_first_ms: u32,
     /// Longest wait between two attempts.
     pub dial_max_ms: u32,
+    /// Of two members the one with the smaller node id dials. The other one dials too when it has been without a link
+    /// for this long: it has moved to an address that nobody knows yet, or cannot be dialled at all.
+    pub dial_second_ms: u32,
     /// How long closing waits for queues to be sent.
     pub drain_ms: u32,
 }
@@ -63,6 +66,7 @@ impl Default for Timing {
             handshake_timeout_ms: 10_000,
             dial_first_ms: 250,
             dial_max_ms: 15_000,
+            dial_second_ms: 3_000,
             drain_ms: 2_000,
         }
     }

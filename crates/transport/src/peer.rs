@@ -17,20 +17,12 @@ pub struct Peer {
     pub addresses: Vec<String>,
     /// SHA-256 of its certificate (DER), if only this one is accepted.
     pub certificate_sha256: Option<[u8; 32]>,
-    /// Dial it although its node id is the smaller one: for a member that cannot dial us, behind NAT. When both
-    /// dial, the link that the smaller node id dialled is kept.
-    pub dial_always: bool,
 }
 
 impl Peer {
-    /// A member with these addresses, not pinned to one certificate, dialled by the smaller node id.
+    /// A member with these addresses, not pinned to one certificate.
     pub fn new(node: NodeId, addresses: Vec<String>) -> Self {
-        Self { node, addresses, certificate_sha256: None, dial_always: false }
-    }
-
-    /// True when the node `own` is the one that dials this member.
-    pub(crate) fn is_dialled_by(&self, own: &NodeId) -> bool {
-        !self.addresses.is_empty() && (self.dial_always || *own < self.node)
+        Self { node, addresses, certificate_sha256: None }
     }
 }
 

@@ -38,14 +38,19 @@ fn config(limits: Limits) -> QuicConfig {
         handshake_timeout_ms: 3_000,
         dial_first_ms: 20,
         dial_max_ms: 200,
+        dial_second_ms: 500,
         drain_ms: 1_000,
     };
     QuicConfig { limits, timing }
 }
 
 fn quic(identity: &NodeIdentity, limits: Limits) -> End {
+    quic_with(identity, config(limits))
+}
+
+fn quic_with(identity: &NodeIdentity, config: QuicConfig) -> End {
     let socket = bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let (transport, events) = Quic::start(identity, socket, config(limits)).unwrap();
+    let (transport, events) = Quic::start(identity, socket, config).unwrap();
     let address = vec![transport.local_address().unwrap().to_string()];
     End { transport: Box::new(transport), events, address }
 }
@@ -182,9 +187,10 @@ async fn a_certificate_other_than_the_pinned_one_is_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn when_both_dial_one_link_is_left() {
     let authority = authority();
-    let mut ends = [quic(&issue(&authority, "a"), limits()), quic(&issue(&authority, "b"), limits())];
-    let mut peers = members(&ends);
-    peers.iter_mut().for_each(|peer| peer.dial_always = true);
+    let mut at_once = config(limits());
+    at_once.timing.dial_second_ms = 0;
+    let mut ends = ["a", "b"].map(|name| quic_with(&issue(&authority, name), at_once.clone()));
+    let peers = members(&ends);
     ends.iter().for_each(|end| end.transport.set_peers(peers.clone()).unwrap());
     ends[0].wait_up(&node("b")).await;
     ends[1].wait_up(&node("a")).await;
@@ -202,6 +208,42 @@ async fn when_both_dial_one_link_is_left() {
             }
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_at_an_address_that_nobody_knows_dials_itself() {
+    let authority = authority();
+    let mut ends = [quic(&issue(&authority, "a"), limits()), quic(&issue(&authority, "b"), limits())];
+    let peers = members(&ends);
+    let moved = Peer::new(node("b"), vec!["127.0.0.1:9".to_owned()]);
+    ends[0].transport.set_peers(vec![peers[0].clone(), moved]).unwrap();
+    ends[1].transport.set_peers(peers).unwrap();
+    ends[1].wait_up(&node("a")).await;
+    ends[0].wait_up(&node("b")).await;
+    exchange(&mut ends, 10).await;
+}
+
+/// The link that is there stays, and both sides of the second attempt are told.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_process_under_one_name_is_kept_out() {
+    let authority = authority();
+    let identity = issue(&authority, "b");
+    let mut ends = vec![quic(&issue(&authority, "a"), limits()), quic(&identity, limits())];
+    connect(&mut ends).await;
+    let mut copy = quic(&identity, limits());
+    copy.transport.set_peers(members(&ends)).unwrap();
+    for (end, by) in [(&mut copy, Side::Peer), (&mut ends[0], Side::Us)] {
+        let told = end
+            .wait("a refusal", |event| match event {
+                Event::Refused { peer, by, refusal, .. } => Some((peer, by, refusal)),
+                Event::LinkUp { peer } => panic!("a link to {peer} came up"),
+                _ => None,
+            })
+            .await;
+        let other = if by == Side::Us { "b" } else { "a" };
+        assert_eq!(told, (Some(node(other)), by, Refusal::Duplicate));
+    }
+    exchange(&mut ends, 10).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -111,6 +111,13 @@ pub const SETTINGS: &[Setting] = &[
         "Wait before the second attempt to dial; it doubles with each further one.",
     ),
     ms("transport.dial_max_ms", "15000", 10, 60 * MINUTE_MS, "Longest wait between two attempts to dial."),
+    ms(
+        "transport.dial_second_ms",
+        "3000",
+        0,
+        MINUTE_MS,
+        "The smaller node id dials; the other one too, after so long without a link.",
+    ),
     ms("transport.drain_ms", "2000", 0, MINUTE_MS, "How long an orderly end waits until what is queued is sent."),
     bytes(
         "transport.message_bytes_max",

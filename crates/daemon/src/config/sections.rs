@@ -206,6 +206,7 @@ impl Read<'_> {
             handshake_timeout_ms: self.small("transport.handshake_timeout_ms"),
             dial_first_ms: self.small("transport.dial_first_ms"),
             dial_max_ms: self.small("transport.dial_max_ms"),
+            dial_second_ms: self.small("transport.dial_second_ms"),
             drain_ms: self.small("transport.drain_ms"),
         };
         if timing.keep_alive_ms > timing.idle_timeout_ms / 3 {

@@ -70,6 +70,8 @@ pub(crate) struct HotParts {
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) events: transport::Events,
     pub(crate) membership: MembershipTiming,
+    /// A link over which nothing was heard for so long is down.
+    pub(crate) idle_timeout_ms: u32,
     pub(crate) directory: Directory,
     pub(crate) keeper: Option<Keeper>,
     /// The node folder.
@@ -180,8 +182,15 @@ impl Hot {
         let own = parts.transport.node().clone();
         let membership = Membership::new(own, generation, &parts.membership, random()?, keep);
         let membership = membership.map_err(EngineError::Membership)?;
-        let network =
-            Network::new(parts.transport, parts.events, membership, parts.directory, parts.keeper, log.clone());
+        let network = Network::new(
+            parts.transport,
+            parts.events,
+            membership,
+            parts.directory,
+            parts.keeper,
+            parts.idle_timeout_ms,
+            log.clone(),
+        );
         let storage = Storage::new(store, parts.counts);
         let figures = Figures::new(parts.counts);
         let mut core = Core::new(node, storage, network, figures, about, log.clone());

@@ -33,7 +33,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use replica::{Intervals, Limits, Setup};
+use replica::{Epoch, Intervals, Limits, Setup};
 use store::{Durability, Embedded, EmbeddedOptions, Memory, MemoryDisk, Redis, RedisOptions, Surroundings, Wake};
 use tokio::runtime::{Builder, Runtime};
 use transport::join::JoinHost;
@@ -151,6 +151,8 @@ pub fn start(parts: Parts) -> Result<(EngineHandle, JoinHandle<Result<(), Engine
     let transport: Arc<dyn Transport> = quic.clone();
     let keeper = Keeper::start(parts.folder.clone(), log.clone())?;
     let directory = read_directory(&parts, &own, &keeper);
+    admit_members(&transport, &directory, &parts.identity)?;
+    let idle_timeout_ms = parts.transport_timing.idle_timeout_ms;
     let setup = Setup {
         cluster: parts.identity.node.cluster(),
         node: own.to_string(),
@@ -168,6 +170,7 @@ pub fn start(parts: Parts) -> Result<(EngineHandle, JoinHandle<Result<(), Engine
         transport,
         events,
         membership: parts.membership_timing,
+        idle_timeout_ms,
         directory,
         keeper: Some(keeper),
         folder: parts.folder.path().to_owned(),
@@ -242,6 +245,19 @@ fn read_directory(parts: &Parts, own: &NodeId, keeper: &Keeper) -> Directory {
         parts.log.warn("ERR_INTERNAL", "the own address was not kept", &[]);
     }
     directory
+}
+
+/// Lets in those who are members by the newest record of the folder. Reading the store may take long, and who dials
+/// meanwhile must not be told that it is a stranger.
+fn admit_members(
+    transport: &Arc<dyn Transport>,
+    directory: &Directory,
+    identity: &Identity,
+) -> Result<(), EngineError> {
+    let newest = identity.epochs.last().and_then(|signed| Epoch::from_bytes(&signed.bytes).ok());
+    let Some(epoch) = newest else { return Ok(()) };
+    let members: Vec<NodeId> = epoch.members.keys().filter_map(|node| NodeId::new(node).ok()).collect();
+    transport.set_peers(directory.peers(members.iter())).map_err(EngineError::Peers)
 }
 
 fn opener(store: StoreParts, folder: &Folder, own: &NodeId) -> Result<OpenStore, EngineError> {

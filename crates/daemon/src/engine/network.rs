@@ -18,6 +18,12 @@ use crate::log::Log;
 const REFUSAL_AGAIN_MS: u64 = 10 * 60_000;
 /// Refusals that are remembered so as not to be told again. Over it all are forgotten, and some told twice.
 const REFUSALS_MAX: usize = 256;
+/// Second links are refused for so many idle times of a link at most, until the dead first one is noticed. Longer, and
+/// two processes have one name.
+const COLLISION_IDLE_TIMES: u64 = 2;
+
+/// The code of two processes under one name.
+const COLLISION: &str = "ERR_NODE_ID_COLLISION";
 
 /// What a peer's link and SWIM say together.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -55,18 +61,22 @@ pub(crate) struct Network {
     lost: BTreeMap<NodeId, Lost>,
     refusals: BTreeMap<&'static str, u64>,
     told: BTreeMap<(Option<NodeId>, &'static str), u64>,
+    /// Since when a second link to a member is refused, by us or by it, while the first one stays as it is.
+    second_links: BTreeMap<NodeId, u64>,
+    collision_ms: u64,
     has_left: bool,
     log: Log,
 }
 
 impl Network {
-    /// Begins without a peer; see [`Network::set_members`].
+    /// Begins without a peer; see [`Network::set_members`]. `idle_timeout_ms` is that of a link.
     pub(crate) fn new(
         transport: Arc<dyn Transport>,
         events: Events,
         membership: Membership,
         directory: Directory,
         keeper: Option<Keeper>,
+        idle_timeout_ms: u32,
         log: Log,
     ) -> Self {
         Self {
@@ -84,6 +94,8 @@ impl Network {
             lost: BTreeMap::new(),
             refusals: BTreeMap::new(),
             told: BTreeMap::new(),
+            second_links: BTreeMap::new(),
+            collision_ms: u64::from(idle_timeout_ms) * COLLISION_IDLE_TIMES,
             has_left: false,
             log,
         }
@@ -142,6 +154,7 @@ impl Network {
 
     /// A link came up or went down.
     pub(crate) fn handle_link(&mut self, mono_ms: u64, peer: &NodeId, is_up: bool) {
+        self.second_links.remove(peer);
         if is_up {
             self.up.insert(peer.clone());
             let entries = self.directory.entries();
@@ -285,7 +298,8 @@ impl Network {
         let fields: [(&str, &dyn std::fmt::Display); 4] =
             [("peer", &name), ("address", &address), ("refused_by", &side), ("reason", refusal)];
         if refusal.is_ordinary() {
-            return self.log.debug("no link came to be", &fields);
+            self.log.debug("no link came to be", &fields);
+            return self.note_second_link(mono_ms, peer, address, refusal);
         }
         if self.told.len() >= REFUSALS_MAX {
             self.told.clear();
@@ -295,6 +309,26 @@ impl Network {
             *told_ms = mono_ms.max(1);
             self.log.warn(refusal.code(), "no link came to be; it is tried again", &fields);
         }
+    }
+
+    /// A second link to a member was refused. That is part of ordinary life for as long as it takes to notice that the
+    /// first one is dead; after that somebody else lives under the name of one of the two.
+    fn note_second_link(&mut self, mono_ms: u64, peer: Option<NodeId>, address: &str, refusal: &Refusal) {
+        let Some(peer) = peer.filter(|_| *refusal == Refusal::Duplicate) else { return };
+        // Here it is the peer's name that two have, if we have a link to it, and else our own.
+        let name = if self.up.contains(&peer) { &peer } else { &self.own };
+        let since_ms = *self.second_links.entry(peer.clone()).or_insert(mono_ms);
+        let told_ms = self.told.get(&(Some(name.clone()), COLLISION)).copied();
+        let is_told = told_ms.is_some_and(|told_ms| mono_ms.saturating_sub(told_ms) < REFUSAL_AGAIN_MS);
+        if mono_ms.saturating_sub(since_ms) < self.collision_ms || is_told {
+            return;
+        }
+        self.told.insert((Some(name.clone()), COLLISION), mono_ms);
+        let seconds = mono_ms.saturating_sub(since_ms) / 1_000;
+        let message = "two processes use one node id: stop one, and join it again under a name of its own";
+        let fields: [(&str, &dyn std::fmt::Display); 4] =
+            [("node", name), ("peer", &peer), ("address", &address), ("for_seconds", &seconds)];
+        self.log.error(COLLISION, message, &fields);
     }
 
     /// A link is up: what was refused before is told anew if it comes again.

@@ -71,6 +71,7 @@ impl Cluster {
             transport: Arc::new(links),
             events,
             membership: MembershipTiming::default(),
+            idle_timeout_ms: 15_000,
             directory: Directory::new(node, vec![entry], BTreeMap::new()),
             keeper: None,
             folder,

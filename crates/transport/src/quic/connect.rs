@@ -44,6 +44,12 @@ pub(super) async fn dial(shared: Arc<Shared>, peer: Peer) {
     let mut failures: u32 = 0;
     loop {
         shared.registry.wait_without(&peer.node).await;
+        if peer.node < shared.node && failures == 0 {
+            sleep(Duration::from_millis(shared.timing.dial_second_ms.into())).await;
+            if shared.registry.find(&peer.node).is_some() {
+                continue;
+            }
+        }
         if dial_once(&shared, &peer).await {
             failures = 0;
             shared.registry.wait_without(&peer.node).await;

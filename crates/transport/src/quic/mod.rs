@@ -1,7 +1,7 @@
 //! Links over QUIC: UDP, TLS 1.3 with certificates on both sides.
 //!
 //! One connection a member, one stream in it that lives as long as the link, and datagrams beside it. The smaller
-//! node id dials. Nothing is resumed and nothing is sent before the handshake is done, so every link begins with both
+//! node id dials, and after a while without a link the other one too. Nothing is resumed and nothing is sent before the handshake is done, so every link begins with both
 //! certificates.
 
 mod connect;
@@ -294,7 +294,7 @@ impl Transport for Quic {
                 dialling.abort();
             }
             let dial = || self.runtime.spawn(connect::dial(shared.clone(), peer.clone())).abort_handle();
-            let dialling = peer.is_dialled_by(&shared.node).then(dial);
+            let dialling = (!peer.addresses.is_empty()).then(dial);
             entries.insert(node, Entry { peer, counters, dialling });
         }
         Ok(())

@@ -1,13 +1,14 @@
 # The commands of this project. Each one is a script or one cargo line: nothing is hidden here.
 #
 #   make test    everything CI runs, ending with nextest's summary
-#   make demo    one simulated cluster, told so that a person can follow it    (ARGS="...")
+#   make demo    three nodes on this machine with live traffic; Ctrl-C ends it   (ARGS="--seconds 10")
+#   make replay  one simulated cluster, told so that a person can follow it     (ARGS="...")
 #   make bench   every figure beside its peer, written to bench/results.json   (ARGS="...")
 #   make fuzz    the decoders against libFuzzer   (FUZZ_SECONDS=60 FUZZ_TARGETS="a b")
 #   make fuzz-corpus   keeps what `make fuzz` found and the committed corpus did not reach
 #   make tools   what the above needs and this machine lacks
 
-.PHONY: test demo bench fuzz fuzz-corpus tools
+.PHONY: test demo replay bench fuzz fuzz-corpus tools
 
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS ?=
@@ -17,6 +18,10 @@ test:
 	@sh scripts/test.sh
 
 demo:
+	@sh scripts/install-tools.sh demo
+	cargo run -p daemon -- demo --nodes 3 $(ARGS)
+
+replay:
 	cargo run -p sim -- --demo $(ARGS)
 
 bench:

@@ -1,8 +1,9 @@
 #!/bin/sh
-# Installs what `make test` needs and this machine lacks. A fresh Debian 12 with Rust is enough to
-# start from; on another system the missing package is named and left to you. Does nothing, and
-# asks no registry, when everything is there.
+# Installs what `make test` needs and this machine lacks, or with `demo` what `make demo` needs. A
+# fresh Debian 12 with Rust is enough to start from; on another system the missing package is named
+# and left to you. Does nothing, and asks no registry, when everything is there.
 set -eu
+goal=${1:-test}
 
 # Tried with the Rust version in Cargo.toml. A newer one may need a newer compiler, so the
 # version moves on purpose and never by itself.
@@ -55,12 +56,20 @@ missing=''
 has cc || missing="$missing gcc libc6-dev"
 has c++ || missing="$missing g++"
 has make || missing="$missing make"
-# The store for Redis is tested against a real server.
-has redis-server || missing="$missing redis-server"
+# The commands that the demonstration tells people to try.
+has redis-cli || missing="$missing redis-tools"
+if [ "$goal" = test ]; then
+    # The store for Redis is tested against a real server.
+    has redis-server || missing="$missing redis-server"
+    # Each node of a test has a network namespace of its own, where root is there.
+    has ip || missing="$missing iproute2"
+fi
 if [ -n "$missing" ]; then
     # shellcheck disable=SC2086 # A list of package names.
     install_debian_packages $missing
 fi
+
+[ "$goal" = test ] || exit 0
 
 cargo fmt --version >/dev/null 2>&1 || install_rust_component rustfmt
 cargo clippy --version >/dev/null 2>&1 || install_rust_component clippy

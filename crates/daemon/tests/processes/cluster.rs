@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU8, Ordering};
 
 use tempfile::TempDir;
 
@@ -12,6 +11,7 @@ use crate::client::Clock;
 use crate::node::Daemon;
 use crate::oracle::Oracle;
 use crate::patience::{EVENTUALLY, SOON, wait_for};
+use crate::places::{Place, Places};
 use crate::relay::Mesh;
 use crate::settings;
 
@@ -20,6 +20,8 @@ pub(crate) struct Cluster {
     pub(crate) nodes: Vec<Daemon>,
     mesh: Option<Mesh>,
     root: TempDir,
+    /// The last to go.
+    places: Places,
 }
 
 impl Cluster {
@@ -27,12 +29,13 @@ impl Cluster {
     /// [`Cluster::found`].
     pub(crate) fn plan(count: usize) -> Self {
         let root = tempfile::tempdir().unwrap();
-        let address = loopback();
-        let plan = |number: usize| {
-            let name = format!("node_{number:02}");
-            Daemon::plan(root.path().join(&name), &name, address)
+        let places = Places::make(count);
+        let plan = |(number, place): (usize, &Place)| {
+            let name = format!("node_{:02}", number + 1);
+            Daemon::plan(root.path().join(&name), &name, place.clone())
         };
-        let mut cluster = Self { nodes: (1..=count).map(plan).collect(), mesh: None, root };
+        let nodes = places.nodes.iter().enumerate().map(plan).collect();
+        let mut cluster = Self { nodes, mesh: None, root, places };
         for (key, value) in settings::brisk() {
             cluster.set_all(key, &value);
         }
@@ -53,9 +56,9 @@ impl Cluster {
 
     /// Puts relays between all nodes.
     pub(crate) fn relay(&mut self, seed: u64) {
-        let addresses: Vec<SocketAddr> = self.nodes.iter().map(|node| node.address).collect();
+        let addresses: Vec<SocketAddr> = self.nodes.iter().map(|node| node.place.udp).collect();
         let names: Vec<String> = self.nodes.iter().map(|node| node.name.clone()).collect();
-        let mesh = Mesh::start(&addresses, seed);
+        let mesh = Mesh::start(self.places.relays, &addresses, seed);
         for (from, node) in self.nodes.iter_mut().enumerate() {
             for (to, name) in names.iter().enumerate().filter(|&(to, _)| to != from) {
                 node.set(&format!("peers.{name}"), format!("[\"{}\"]", mesh.door(from, to)));
@@ -177,11 +180,4 @@ fn told(clocks: &[Clock]) -> String {
         write!(told, "\n  {}: digest {}, applied {:?}", clock.node, clock.digest, clock.applied).unwrap();
     }
     told
-}
-
-/// A loopback address of this cluster's own, so that no other test's ports are in its way.
-fn loopback() -> Ipv4Addr {
-    static CLUSTERS: AtomicU8 = AtomicU8::new(1);
-    let [.., high, low] = std::process::id().to_be_bytes();
-    Ipv4Addr::new(127, 1 + high % 250, low, 1 + CLUSTERS.fetch_add(1, Ordering::Relaxed) % 250)
 }

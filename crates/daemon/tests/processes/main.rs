@@ -12,6 +12,7 @@ mod demonstration;
 mod node;
 mod oracle;
 mod patience;
+mod places;
 mod relay;
 mod scenarios;
 mod settings;

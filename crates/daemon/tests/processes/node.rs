@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::fs::{self, DirBuilder, OpenOptions};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::CommandExt;
@@ -16,6 +15,7 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use crate::client::Client;
 use crate::patience::{SOON, wait_for};
+use crate::places::Place;
 use crate::settings;
 
 /// How long `init`, `invite`, `join` and their like may take.
@@ -27,7 +27,7 @@ pub(crate) struct Daemon {
     pub(crate) folder: PathBuf,
     /// What its log and the outputs of its commands are named after; not on a disk that a test fills.
     beside: PathBuf,
-    pub(crate) address: SocketAddr,
+    pub(crate) place: Place,
     /// Key -> value as TOML writes it.
     settings: BTreeMap<String, String>,
     environment: Vec<(&'static str, String)>,
@@ -37,15 +37,14 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
-    /// Plans a node on free ports of a loopback address.
-    pub(crate) fn plan(folder: PathBuf, name: &str, address: Ipv4Addr) -> Self {
-        let udp = UdpSocket::bind((address, 0)).unwrap().local_addr().unwrap();
-        let tcp = TcpListener::bind((address, 0)).unwrap().local_addr().unwrap();
+    /// Plans a node at a place.
+    pub(crate) fn plan(folder: PathBuf, name: &str, place: Place) -> Self {
+        let (udp, http) = (place.udp, place.http);
         let mut daemon = Self {
             name: name.to_owned(),
             beside: folder.clone(),
             folder,
-            address: udp,
+            place,
             settings: BTreeMap::new(),
             environment: Vec::new(),
             child: None,
@@ -53,15 +52,14 @@ impl Daemon {
         };
         daemon.set(settings::LISTEN, format!("\"{udp}\""));
         daemon.set(settings::ADVERTISE, format!("[\"{udp}\"]"));
-        daemon.set(settings::HTTP, format!("\"{tcp}\""));
+        daemon.set(settings::HTTP, format!("\"{http}\""));
         daemon
     }
 
     /// Another node with the same identity and state in a folder of its own: what a copied machine is.
     pub(crate) fn twin(&self, folder: PathBuf) -> Self {
-        let SocketAddr::V4(address) = self.address else { panic!("nodes of tests have IPv4 addresses") };
         copy_folder(&self.folder, &folder);
-        let mut twin = Self::plan(folder, &self.name, *address.ip());
+        let mut twin = Self::plan(folder, &self.name, self.place.beside());
         let mut settings = self.settings.clone();
         settings.append(&mut twin.settings);
         twin.settings = settings;
@@ -193,7 +191,7 @@ impl Daemon {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_crdt-engine"));
+        let mut command = self.place.command(env!("CARGO_BIN_EXE_crdt-engine"));
         command.args(arguments).arg("--folder").arg(&self.folder);
         for (name, _) in env::vars_os().filter(|(name, _)| name.as_bytes().starts_with(b"CRDT_")) {
             command.env_remove(name);

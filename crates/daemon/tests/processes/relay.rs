@@ -79,13 +79,13 @@ pub(crate) struct Mesh {
 }
 
 impl Mesh {
-    /// Relays between nodes with these addresses. The seed decides which packets are hit.
-    pub(crate) fn start(nodes: &[SocketAddr], seed: u64) -> Self {
+    /// Relays at `own` between nodes with these addresses. The seed decides which packets are hit.
+    pub(crate) fn start(own: Ipv4Addr, nodes: &[SocketAddr], seed: u64) -> Self {
         let pairs: Vec<(usize, usize)> = (0..nodes.len())
             .flat_map(|from| (0..nodes.len()).map(move |to| (from, to)))
             .filter(|(a, b)| a != b)
             .collect();
-        let bind = |&pair: &(usize, usize)| (pair, Arc::new(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()));
+        let bind = |&pair: &(usize, usize)| (pair, Arc::new(UdpSocket::bind((own, 0)).unwrap()));
         let sockets: BTreeMap<_, _> = pairs.iter().map(bind).collect();
         let mut mesh = Self { directions: BTreeMap::new(), doors: BTreeMap::new(), threads: Vec::new() };
         for &(from, to) in &pairs {
@@ -286,7 +286,7 @@ fn pair() -> (UdpSocket, UdpSocket, Mesh) {
     for socket in [&a, &b] {
         socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     }
-    let mesh = Mesh::start(&[a.local_addr().unwrap(), b.local_addr().unwrap()], 1);
+    let mesh = Mesh::start(Ipv4Addr::LOCALHOST, &[a.local_addr().unwrap(), b.local_addr().unwrap()], 1);
     (a, b, mesh)
 }
 

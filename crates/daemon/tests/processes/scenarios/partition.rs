@@ -78,3 +78,26 @@ fn cuts_that_wander_and_cuts_of_one_way_lose_nothing() {
     let (delivered, dropped) = cluster.mesh().packets();
     assert!(dropped > 0 && delivered > dropped, "{delivered} delivered, {dropped} dropped");
 }
+
+#[test]
+fn seven_nodes_in_two_halves_agree_afterwards() {
+    let mut cluster = Cluster::plan(7);
+    cluster.relay(5);
+    cluster.found();
+    cluster.mesh().set_all(rough());
+    let writers = Writers::start(&cluster.nodes, Pace::default());
+    writers.wait_for_more_on_each(30);
+    cluster.mesh().part(&[0, 1, 2]);
+    cluster.unlinked(0, 6);
+    cluster.unlinked(5, 1);
+    writers.wait_for_more_on_each(50);
+    // One of each half is away when the halves meet again, and comes back to both.
+    cluster.nodes[2].kill();
+    cluster.nodes[3].kill();
+    cluster.mesh().heal();
+    cluster.restart(2);
+    cluster.restart(3);
+    cluster.linked();
+    writers.wait_for_more_on_each(30);
+    cluster.assert_sound(&writers.finish());
+}

@@ -21,7 +21,8 @@ pub use config::{Intervals, Limits};
 pub use effect::{Effect, MintReason, Report};
 pub use epoch::{Epoch, Member, SignedEpoch};
 pub use node::{
-    Action, CommitError, Continuity, Gauges, HeldReason, HeldView, Intent, Node, OpenError, PeerView, Setup, Start,
+    Action, CommitError, Continuity, GATHERED_BYTES_MAX, GATHERED_CHANGES_MAX, Gauges, HeldReason, HeldView, Intent,
+    Node, OpenError, PeerView, Setup, Start,
 };
 pub use record::{Durable, Found, Meta, Record, RecordKey, Ticket, WriteGroup};
 pub use signer::Signer;

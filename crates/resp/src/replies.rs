@@ -70,12 +70,15 @@ impl Replies {
         self.settle();
     }
 
-    /// The batch is durable. True when a reply waited for it.
+    /// The batch is durable, with all commands that are in it. True when a reply waited for it.
     pub(crate) fn acknowledge(&mut self, batch: BatchId) -> bool {
-        let Some(slot) = self.slots.iter_mut().find(|slot| slot.waits == Waits::Durable(batch)) else { return false };
-        slot.waits = Waits::No;
+        let mut has_waited = false;
+        for slot in self.slots.iter_mut().filter(|slot| slot.waits == Waits::Durable(batch)) {
+            slot.waits = Waits::No;
+            has_waited = true;
+        }
         self.settle();
-        true
+        has_waited
     }
 
     /// No batch will ever be durable: all that wait for one say `bytes`.

@@ -168,12 +168,22 @@ impl Core {
     }
 
     fn acknowledge(&mut self, batch: BatchId) {
-        let place = self.pending.iter().position(|pending| pending.batch == batch);
-        let Some(pending) = place.and_then(|place| self.pending.remove(place)) else { return };
-        if let Some(seconds) = &mut self.figures.commit_seconds {
-            seconds.record(self.at.mono_us.saturating_sub(pending.since_us) as f64 / 1e6);
+        // Batches become durable in the order in which they were given out.
+        while let Some(pending) = self.pending.pop_front_if(|pending| pending.batch == batch) {
+            if let Some(seconds) = &mut self.figures.commit_seconds {
+                seconds.record(self.at.mono_us.saturating_sub(pending.since_us) as f64 / 1e6);
+            }
+            // The commands of one client stand together, and one word is enough for all of them.
+            if self.acknowledged.last() != Some(&(pending.client, batch)) {
+                self.acknowledged.push((pending.client, batch));
+            }
         }
-        self.acknowledged.push((pending.client, batch));
+    }
+
+    /// Gives out what clients have written in this turn, as one batch.
+    pub(crate) fn seal(&mut self) {
+        self.node.seal(self.at.now);
+        self.drive();
     }
 
     /// Something happened on the network side.
@@ -315,12 +325,12 @@ impl Host for Core {
     }
 
     fn commit(&mut self, client: ClientId, intents: &[Intent]) -> Result<BatchId, CommitError> {
-        let result = self.node.commit(self.at.now, intents);
+        let result = self.node.gather(self.at.now, intents);
         match &result {
             Ok(batch) => {
                 self.figures.commits += 1;
                 self.pending.push_back(Pending { batch: *batch, client, since_us: self.at.mono_us });
-                // At once, and not at the end of the turn: what many commits make must be seen as congestion in time.
+                // A large batch has left: what it made must be seen as congestion in time.
                 self.drive();
             }
             Err(_) => self.figures.commits_refused += 1,
@@ -335,6 +345,8 @@ impl Host for Core {
         call: Call,
         door: &DoorFigures,
     ) -> Option<Result<Reply, ErrorReply>> {
+        // What is told of the node tells of what was written before.
+        self.seal();
         calls::answer(self, client, ticket, call, door)
     }
 }

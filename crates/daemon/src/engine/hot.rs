@@ -267,6 +267,7 @@ impl Hot {
         }
         self.deliver();
         self.door.turn(&mut self.core, moment.now.mono_ms);
+        self.core.seal();
         for client in self.door.take_gone() {
             self.core.waits.forget(client);
         }

@@ -19,7 +19,7 @@ use crate::time::Now;
 impl Node {
     /// The database's answer to the request that is under way.
     pub fn handle_sql(&mut self, now: Now, response: SqlResponse) {
-        if self.is_failed() {
+        if !self.enter(now) {
             return;
         }
         let Some(host) = &mut self.host else { return };
@@ -40,7 +40,7 @@ impl Node {
 
     /// The site says that it has written.
     pub fn handle_notify(&mut self, now: Now) {
-        if self.is_failed() {
+        if !self.enter(now) {
             return;
         }
         if let Some(host) = &mut self.host {

@@ -22,6 +22,14 @@ struct Group {
     until: u64,
 }
 
+/// What the changes of one batch touched.
+#[derive(Debug, Default)]
+pub(super) struct Absorbed {
+    touched: BTreeSet<Key>,
+    /// Those with removed sums, whose remains wait for stability.
+    remains: BTreeSet<Key>,
+}
+
 impl Node {
     /// Applies every group of batches that can be applied. With a database, one at a time: the next waits until the
     /// rows of the one before are written.
@@ -144,21 +152,33 @@ impl Node {
         if active(Mutant::JournalByContext) {
             changes.iter_mut().for_each(|change| self.name_what_is_covered(batch, change));
         }
-        let mut touched = BTreeSet::new();
-        let mut remains = BTreeSet::new();
-        for (index, change) in changes.iter().enumerate() {
+        let mut absorbed = Absorbed::default();
+        self.absorb(batch, 0, &changes, &mut absorbed);
+        self.settle_absorbed(batch, absorbed);
+    }
+
+    /// Joins changes of a batch, the first of which has this index in it, into the objects, and nothing else:
+    /// [`Node::settle_absorbed`] must follow before anybody looks.
+    pub(super) fn absorb(&mut self, batch: BatchId, first: usize, changes: &[Change], absorbed: &mut Absorbed) {
+        for (index, change) in (first..).zip(changes) {
             let Some(key) = Key::of_change(change) else { continue };
-            if touched.insert(key.clone()) {
-                self.keep_preimage(&key);
-            }
             if leaves_remains(change) {
-                remains.insert(key);
+                absorbed.remains.insert(key.clone());
+            }
+            if !absorbed.touched.contains(&key) {
+                self.keep_preimage(&key);
+                absorbed.touched.insert(key);
             }
             self.follow_stamp(change.stamp);
             // A sum that leaves its range is refused by every node alike: the sum travels with the change.
             let _refused_everywhere =
                 self.keyspace.apply_change(Dot::new(batch.replica, batch.seq, index as u32), change);
         }
+    }
+
+    /// All changes of a batch are absorbed: vector, records and rows follow.
+    pub(super) fn settle_absorbed(&mut self, batch: BatchId, absorbed: Absorbed) {
+        let Absorbed { touched, remains } = absorbed;
         self.applied.advance(batch.replica, batch.seq);
         self.put_applied();
         self.note_remains(batch, remains);

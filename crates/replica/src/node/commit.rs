@@ -13,6 +13,7 @@ use crdt::{
     VersionVector,
 };
 
+use super::apply::Absorbed;
 use super::{Node, Then};
 use crate::log::{ChainHash, UNKNOWN_HASH};
 use crate::message::write_vector;
@@ -21,6 +22,10 @@ use crate::time::Now;
 
 /// Bytes of changes after which a group is split: half the bound, since names and values are estimated.
 const PART_BYTES_MAX: usize = crdt::change::BATCH_BYTES_MAX / 2;
+/// Changes after which a gathered batch is given out: what a batch costs by itself is small beside a thousand changes.
+pub const GATHERED_CHANGES_MAX: usize = 1_000;
+/// Bytes after which a gathered batch is given out, estimated: a message holds two such.
+pub const GATHERED_BYTES_MAX: usize = 512 << 10;
 
 /// What a client wants of one object.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -117,6 +122,17 @@ impl Draft {
     }
 }
 
+/// Commands of clients that become one batch: part of the state already, and of nothing else.
+#[derive(Debug)]
+pub(crate) struct Gathered {
+    id: BatchId,
+    hlc: Hlc,
+    changes: Vec<Change>,
+    /// Of all commands in it, estimated; above zero once there is one.
+    bytes: usize,
+    absorbed: Absorbed,
+}
+
 impl Node {
     /// Commits what one client command wants, as one batch. [`crate::Effect::Acknowledge`] follows when it is
     /// durable.
@@ -124,6 +140,19 @@ impl Node {
     /// # Errors
     /// [`CommitError`] says why nothing was changed.
     pub fn commit(&mut self, now: Now, intents: &[Intent]) -> Result<BatchId, CommitError> {
+        self.seal(now);
+        let batch = self.gather(now, intents)?;
+        self.seal(now);
+        Ok(batch)
+    }
+
+    /// Commits what one client command wants into the batch that is being gathered, so that many commands share the
+    /// cost of one. What the command did is seen at once by reads and by the next command; the batch leaves with
+    /// [`Node::seal`], with whatever else happens to the node, or when it is large.
+    ///
+    /// # Errors
+    /// [`CommitError`] says why this command changed nothing; those gathered before it stay.
+    pub fn gather(&mut self, now: Now, intents: &[Intent]) -> Result<BatchId, CommitError> {
         if self.failed {
             return Err(CommitError::StoreFailed);
         }
@@ -132,40 +161,92 @@ impl Node {
         {
             return Err(CommitError::NotReady);
         }
-        check(intents)?;
-        let hlc = self.clock.tick(now.wall_ms);
-        let seq = self.log.head(self.replica()) + 1;
+        let bytes = check(intents)?;
+        if self.gathered.as_ref().is_some_and(|gathered| gathered.bytes + bytes > GATHERED_BYTES_MAX) {
+            self.seal(now);
+        }
+        let mut gathered = self.gathered.take().unwrap_or_else(|| self.begin_batch(now));
+        let mut drafts = self.draft_all(&gathered, intents);
+        let count = gathered.changes.len() + drafts.as_ref().map_or(0, Vec::len);
+        if count > GATHERED_CHANGES_MAX && !gathered.changes.is_empty() {
+            self.gathered = Some(gathered);
+            self.seal(now);
+            // Their dots were those of the batch that is gone.
+            gathered = self.begin_batch(now);
+            drafts = self.draft_all(&gathered, intents);
+        }
+        let result = drafts.map(|drafts| {
+            let changes: Vec<Change> = drafts.into_iter().map(Draft::into_change).collect();
+            self.absorb(gathered.id, gathered.changes.len(), &changes, &mut gathered.absorbed);
+            gathered.changes.extend(changes);
+            gathered.bytes += bytes;
+            gathered.id
+        });
+        // A batch that begins with a refused command never was.
+        if result.is_ok() || gathered.bytes > 0 {
+            self.gathered = Some(gathered);
+        }
+        result
+    }
+
+    /// Gives out the batch that is being gathered, if there is one.
+    pub fn seal(&mut self, now: Now) {
+        if self.seal_gathered(now) {
+            self.work(now);
+        }
+    }
+
+    /// True when there was a batch to give out.
+    pub(super) fn seal_gathered(&mut self, now: Now) -> bool {
+        let Some(Gathered { id, hlc, changes, absorbed, .. }) = self.gathered.take() else { return false };
+        let batch = self.log_own(now, id, hlc, false, changes);
+        self.settle_absorbed(id, absorbed);
+        self.note_committed(id, &batch.header.context, true);
+        true
+    }
+
+    fn begin_batch(&mut self, now: Now) -> Gathered {
+        let replica = self.replica();
+        Gathered {
+            id: BatchId { replica, seq: self.log.head(replica) + 1 },
+            hlc: self.clock.tick(now.wall_ms),
+            changes: Vec::new(),
+            bytes: 0,
+            absorbed: Absorbed::default(),
+        }
+    }
+
+    /// Derives the changes of all intents of a command. The state is as before afterwards.
+    fn draft_all(&mut self, gathered: &Gathered, intents: &[Intent]) -> Result<Vec<Draft>, CommitError> {
         let mut before: BTreeMap<Key, Option<Object>> = BTreeMap::new();
         let mut drafts = Vec::new();
         for intent in intents {
             // Only a later intent has to see what an earlier one does.
             let seen = (intents.len() > 1).then_some(&mut before);
-            if let Err(error) = self.draft(seq, hlc, intent, &mut drafts, seen) {
+            if let Err(error) = self.draft(gathered, intent, &mut drafts, seen) {
                 self.undo(before);
                 return Err(error);
             }
         }
         self.undo(before);
-        let batch = self.commit_part(now, hlc, drafts, false, true);
-        self.work(now);
-        Ok(batch)
+        Ok(drafts)
     }
 
     /// Derives the changes of one intent. With `before`, applies them as well, so that the next intent sees
     /// them, and keeps there what they changed.
     fn draft(
         &mut self,
-        seq: u64,
-        hlc: Hlc,
+        gathered: &Gathered,
         intent: &Intent,
         drafts: &mut Vec<Draft>,
         mut before: Option<&mut BTreeMap<Key, Option<Object>>>,
     ) -> Result<(), CommitError> {
-        for (path, stamp, op) in self.derive(hlc, intent)? {
+        for (path, stamp, op) in self.derive(gathered.hlc, intent)? {
             if drafts.len() >= CHANGES_MAX as usize {
                 return Err(CommitError::TooLarge);
             }
-            let dot = Dot::new(self.replica(), seq, drafts.len() as u32);
+            let BatchId { replica, seq } = gathered.id;
+            let dot = Dot::new(replica, seq, (gathered.changes.len() + drafts.len()) as u32);
             let draft = Draft { namespace: intent.namespace, path, stamp, op };
             if let Some(before) = &mut before {
                 let change = draft.clone().into_change();
@@ -263,42 +344,57 @@ impl Node {
         let mut batches = Vec::new();
         for (place, part) in parts.into_iter().enumerate() {
             let hlc = self.clock.tick(now.wall_ms);
-            batches.push(self.commit_part(now, hlc, part, place + 1 < count, false));
+            batches.push(self.commit_part(now, hlc, part, place + 1 < count));
         }
         batches
     }
 
-    /// Gives the next dot to a batch, makes it part of the state, and lets it become durable.
-    fn commit_part(&mut self, now: Now, hlc: Hlc, drafts: Vec<Draft>, more: bool, acknowledge: bool) -> BatchId {
+    /// Gives the next dot to a part of a drain, makes it part of the state, and lets it become durable.
+    fn commit_part(&mut self, now: Now, hlc: Hlc, drafts: Vec<Draft>, more: bool) -> BatchId {
         let replica = self.replica();
         let id = BatchId { replica, seq: self.log.head(replica) + 1 };
-        let context = self.context_of(&drafts);
         let changes = drafts.into_iter().map(Draft::into_change).collect();
+        let batch = self.log_own(now, id, hlc, more, changes);
+        // The bug under test: a part that follows another is known here under the dot of that one.
+        let shared = active(Mutant::PartsShareDot)
+            && self.log.get(BatchId { seq: id.seq - 1, ..id }).is_some_and(|last| last.header.more);
+        self.absorb_changes(if shared { BatchId { seq: id.seq - 1, ..id } } else { id }, batch.changes);
+        self.applied.advance(id.replica, id.seq);
+        self.note_committed(id, &batch.header.context, false);
+        id
+    }
+
+    /// Puts an own batch into the log.
+    fn log_own(&mut self, now: Now, id: BatchId, hlc: Hlc, more: bool, changes: Vec<Change>) -> Batch {
+        let context = self.context_of(&changes);
         let batch = Batch { header: BatchHeader { id, more, hlc, context }, changes };
         let signed = batch.to_signed_bytes(self.signer.key_id());
         let mac = self.signer.sign(&signed);
         let bytes = seal(signed, mac);
         let hash = self.log.append(batch.header.clone(), bytes.clone(), now.mono_ms);
         self.put_batch(id, hash, &bytes);
-        // The bug under test: a part that follows another is known here under the dot of that one.
-        let shared = active(Mutant::PartsShareDot)
-            && self.log.get(BatchId { seq: id.seq - 1, ..id }).is_some_and(|last| last.header.more);
-        self.absorb_changes(if shared { BatchId { seq: id.seq - 1, ..id } } else { id }, batch.changes);
-        self.applied.advance(id.replica, id.seq);
-        self.claimed.join(&batch.header.context);
+        batch
+    }
+
+    /// An own batch is part of log and state: lets it become durable.
+    fn note_committed(&mut self, id: BatchId, context: &VersionVector, acknowledge: bool) {
+        self.claimed.join(context);
         let mut writer = crdt::pack::Writer::new();
         write_vector(&mut writer, &self.claimed);
         self.put_meta(Meta::Claimed, writer.into_bytes());
         self.put_clock();
         self.after_durable(Then::Committed { batch: id, acknowledge });
-        id
     }
 
     /// What must be applied before a batch with these changes: what was applied since the batch before, and
     /// every replica that is named.
-    fn context_of(&self, drafts: &[Draft]) -> VersionVector {
+    fn context_of(&self, changes: &[Change]) -> VersionVector {
         let mut named = BTreeSet::new();
-        drafts.iter().for_each(|draft| draft.op.named(&mut |dot| named.extend([dot.replica])));
+        for change in changes {
+            if let Content::Op(op) = &change.content {
+                op.named(&mut |dot| named.extend([dot.replica]));
+            }
+        }
         let base = if active(Mutant::ContextWithoutProgress) { &self.shown } else { &self.applied };
         let fresh = base.iter().filter(|(replica, seq)| *seq > self.claimed.seq(*replica)).map(|(replica, _)| replica);
         let mut context = VersionVector::new();
@@ -314,7 +410,8 @@ impl Node {
     }
 }
 
-fn check(intents: &[Intent]) -> Result<(), CommitError> {
+/// The size of a command, estimated, if it is not too large.
+fn check(intents: &[Intent]) -> Result<usize, CommitError> {
     let mut bytes = 0;
     for intent in intents {
         let fits = |name: &Name| name.len() <= crdt::set::NAME_BYTES_MAX;
@@ -333,5 +430,5 @@ fn check(intents: &[Intent]) -> Result<(), CommitError> {
         bytes += elements.iter().chain(&intent.path).map(|name| name.len() + 32).sum::<usize>();
     }
     let fits = intents.len() <= CHANGES_MAX as usize && bytes <= PART_BYTES_MAX;
-    if fits { Ok(()) } else { Err(CommitError::TooLarge) }
+    if fits { Ok(bytes) } else { Err(CommitError::TooLarge) }
 }

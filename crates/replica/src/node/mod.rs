@@ -32,7 +32,7 @@ use crate::time::Now;
 use crate::topology::{FullMesh, Source, Topology};
 
 pub(crate) use commit::Draft;
-pub use commit::{Action, CommitError, Intent};
+pub use commit::{Action, CommitError, GATHERED_BYTES_MAX, GATHERED_CHANGES_MAX, Intent};
 pub use inspect::{HeldReason, HeldView, PeerView};
 pub use open::OpenError;
 pub(crate) use sync::rows;
@@ -198,13 +198,14 @@ pub struct Node {
     records: Vec<Record>,
     then: Vec<Then>,
     effects: VecDeque<Effect>,
+    gathered: Option<commit::Gathered>,
     failed: bool,
 }
 
 impl Node {
     /// The transport says that the link to `peer` is up or down.
     pub fn handle_link(&mut self, now: Now, peer: &str, up: bool) {
-        if self.failed {
+        if !self.enter(now) {
             return;
         }
         self.link_changed(now, peer, up);
@@ -213,7 +214,7 @@ impl Node {
 
     /// A message from `from`, whom the transport has authenticated.
     pub fn handle_message(&mut self, now: Now, from: &str, bytes: &[u8]) {
-        if self.failed {
+        if !self.enter(now) {
             return;
         }
         self.receive_message(now, from, bytes);
@@ -222,7 +223,7 @@ impl Node {
 
     /// The group with this ticket, and all before it, are durable.
     pub fn handle_persisted(&mut self, now: Now, ticket: Ticket) {
-        if self.failed {
+        if !self.enter(now) {
             return;
         }
         for ready in self.gate.open(ticket) {
@@ -241,7 +242,7 @@ impl Node {
 
     /// The record asked for with [`Effect::Load`].
     pub fn handle_loaded(&mut self, now: Now, key: RecordKey, found: Option<Found>) {
-        if self.failed {
+        if !self.enter(now) {
             return;
         }
         self.chunk_loaded(now, &key, found);
@@ -250,7 +251,7 @@ impl Node {
 
     /// An epoch record from an operator or a peer.
     pub fn handle_epoch(&mut self, now: Now, epoch: SignedEpoch) {
-        if self.failed {
+        if !self.enter(now) {
             return;
         }
         self.take_epoch(epoch);
@@ -259,7 +260,7 @@ impl Node {
 
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Now) {
-        if self.failed {
+        if !self.enter(now) {
             return;
         }
         self.tick_links(now);
@@ -284,7 +285,7 @@ impl Node {
 
     /// An operator lets a held stream go on: a fenced origin, a quarantined batch.
     pub fn release(&mut self, now: Now, replica: ReplicaId) {
-        if self.failed {
+        if !self.enter(now) {
             return;
         }
         if let Some((batch, hold)) = self.held.get(&replica).copied()
@@ -304,6 +305,15 @@ impl Node {
         self.topology = topology;
     }
 
+    /// The beginning of everything that happens to the node: what was gathered is given out first, so that state and
+    /// vector agree. False when the node does nothing any more.
+    pub(crate) fn enter(&mut self, now: Now) -> bool {
+        if !self.failed {
+            self.seal(now);
+        }
+        !self.failed
+    }
+
     /// Does everything that became possible, and hands out one group for all of it.
     pub(crate) fn work(&mut self, now: Now) {
         if self.listen_until_mono_ms.is_some_and(|until| now.mono_ms >= until || self.has_heard_everybody()) {
@@ -315,10 +325,6 @@ impl Node {
         self.apply_ready(now);
         self.work_host(now);
         self.flush();
-    }
-
-    pub(crate) fn is_failed(&self) -> bool {
-        self.failed
     }
 
     pub(crate) fn is_rebuilding(&self) -> bool {

@@ -133,6 +133,7 @@ impl Node {
             records: Vec::new(),
             then: Vec::new(),
             effects: VecDeque::new(),
+            gathered: None,
             failed: false,
         }
     }

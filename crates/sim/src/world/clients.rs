@@ -7,6 +7,7 @@ use crate::coverage::Fault;
 use crate::database::{Image, Outcome, SessionId, Statement, column};
 use crate::history::{DoorAction, DoorWrite};
 use crate::workload::{Request, Script, Step};
+use crdt::BatchId;
 use replica::host::{RowId, RowImage, SqlError};
 
 /// Door writes for a person.
@@ -267,25 +268,41 @@ impl World {
         self.door_request(node);
     }
 
-    /// One command at a node's door.
+    /// One command at a node's door, or some that come together and so become one batch.
     pub fn door_request(&mut self, node: usize) {
         let now = self.clock_of(node);
-        let Some(process) = &mut self.machines[node].process else { return };
-        let request = self.workload.door_request(&process.node);
-        if request.intents.is_empty() {
-            return;
-        }
-        let committed = process.node.commit(now, &request.intents);
-        self.note(31, &[node as u64, request.intents.len() as u64]);
-        match committed {
-            Ok(batch) => {
-                self.operations += request.writes.len() as u64;
-                self.line(Some(node), || format!("door commits {batch}: {}", told(&request.writes)));
-                self.history.door_commit(node, batch, request.writes);
+        let commands = if self.random.one_in(4) { self.random.range(2, 6) } else { 1 };
+        let mut gathered: Option<(BatchId, Vec<DoorWrite>)> = None;
+        for _ in 0..commands {
+            let Some(process) = &mut self.machines[node].process else { return };
+            let request = self.workload.door_request(&process.node);
+            // The oracle knows no order within a batch.
+            let is_written = |write: &DoorWrite| {
+                gathered.iter().flat_map(|(_, writes)| writes).any(|other| other.leaf.path == write.leaf.path)
+            };
+            if request.intents.is_empty() || request.writes.iter().any(is_written) {
+                continue;
             }
-            Err(error) => self.line(Some(node), || format!("door refuses: {error}")),
+            let committed = process.node.gather(now, &request.intents);
+            self.note(31, &[node as u64, request.intents.len() as u64]);
+            match committed {
+                Ok(batch) => {
+                    self.operations += request.writes.len() as u64;
+                    self.line(Some(node), || format!("door commits {batch}: {}", told(&request.writes)));
+                    let (first, writes) = gathered.get_or_insert_with(|| (batch, Vec::new()));
+                    debug_assert_eq!(*first, batch, "so few commands are one batch");
+                    writes.extend(request.writes);
+                }
+                Err(error) => self.line(Some(node), || format!("door refuses: {error}")),
+            }
         }
-        self.settle(node);
+        if let Some((batch, writes)) = gathered {
+            if let Some(process) = &mut self.machines[node].process {
+                process.node.seal(now);
+            }
+            self.history.door_commit(node, batch, writes);
+            self.settle(node);
+        }
     }
 
     /// A client's request of a given kind, at once: for scripted scenarios.

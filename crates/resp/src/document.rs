@@ -10,7 +10,8 @@ Written by `resp::document::commands_markdown` from the tables in `crates/resp`;
 `UPDATE_DOCS=1 cargo test -p resp --test suite documents`.
 
 The door speaks RESP2 and RESP3 (`HELLO 3`). A write is answered when it is durable under the configured policy; MULTI to
-EXEC is one batch. A command that is not listed here is answered by an error that says why.
+EXEC is one batch, and commands that come together may share one. A command that is not listed here is answered by an error
+that says why.
 
 ## One name, several types
 The state keeps a register, a counter, a set and a map under one name apart: two regions may create them at the same

@@ -1,6 +1,6 @@
 //! Clocks: moments of commits, offsets to peers, and batches from the future.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use crdt::mutant::{Mutant, active};
 use crdt::{BatchId, Hlc, HybridClock, ReplicaId};
@@ -11,19 +11,50 @@ use crate::message::Times;
 use crate::record::{Meta, RecordKey};
 use crate::time::Now;
 
+/// Measurements of an offset that are kept, as NTP's clock filter does.
+const SAMPLES_MAX: usize = 8;
+
+/// One measurement of an offset: it is off by at most half of the time that the messages were on their way, which is
+/// what it would be if one of them took all of it.
+#[derive(Clone, Copy, Debug)]
+struct Sample {
+    /// Peer minus us.
+    offset_ms: i64,
+    delay_ms: u64,
+}
+
+impl Sample {
+    /// True when both may be true of one clock. The clocks are told in whole milliseconds.
+    fn agrees_with(self, other: Self) -> bool {
+        let tolerance_ms = self.delay_ms.saturating_add(other.delay_ms) / 2 + 2;
+        self.offset_ms.abs_diff(other.offset_ms) <= tolerance_ms
+    }
+}
+
 /// What is known of a peer's clock.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PeerClock {
     /// The peer's clock in its last digest, and ours when it arrived.
     heard: Option<(u64, u64)>,
-    /// Peer minus us.
-    offset_ms: Option<i64>,
+    /// The last measurements that agree with the newest.
+    samples: VecDeque<Sample>,
     warned: bool,
 }
 
 impl PeerClock {
+    /// Peer minus us: the newest of the measurements with the shortest way. A digest that waits behind data in one
+    /// direction takes its time for an offset, and one that did not wait tells better.
     pub(crate) fn offset_ms(&self) -> Option<i64> {
-        self.offset_ms
+        self.samples.iter().rev().min_by_key(|sample| sample.delay_ms).map(|sample| sample.offset_ms)
+    }
+
+    /// Takes a measurement in. Those that cannot be true together with it are of a clock that has been set since.
+    fn learn(&mut self, sample: Sample) {
+        self.samples.retain(|older| older.agrees_with(sample));
+        if self.samples.len() >= SAMPLES_MAX {
+            self.samples.pop_front();
+        }
+        self.samples.push_back(sample);
     }
 }
 
@@ -86,7 +117,9 @@ impl Node {
         let there = i128::from(times.heard_ms) - i128::from(times.echo_ms);
         let back = i128::from(times.sent_ms) - i128::from(now.wall_ms);
         let offset_ms = ((there + back) / 2).clamp(i64::MIN.into(), i64::MAX.into()) as i64;
-        link.clock.offset_ms = Some(offset_ms);
+        let delay_ms = (there - back).clamp(0, u64::MAX.into()) as u64;
+        link.clock.learn(Sample { offset_ms, delay_ms });
+        let offset_ms = link.clock.offset_ms().unwrap_or(offset_ms);
         let far = offset_ms.unsigned_abs() > self.setup.intervals.skew_warn_ms;
         let warn = far && !link.clock.warned;
         link.clock.warned = far;
@@ -98,7 +131,7 @@ impl Node {
 
     fn follow_median(&mut self) {
         let links = self.links.values().filter(|link| link.ready);
-        let mut offsets: Vec<i64> = links.filter_map(|link| link.clock.offset_ms).collect();
+        let mut offsets: Vec<i64> = links.filter_map(|link| link.clock.offset_ms()).collect();
         // With two clocks nobody can say which is wrong.
         if offsets.len() < 2 {
             self.clock.correction_ms = 0;
@@ -167,5 +200,39 @@ impl Node {
         let due = waiting.map(|logged| logged.received_mono_ms + self.setup.intervals.skew_delay_ms);
         // What is due already waits for something else.
         due.filter(|due_mono_ms| *due_mono_ms > self.worked_at_mono_ms).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn measured(samples: &[(i64, u64)]) -> Option<i64> {
+        let mut clock = PeerClock::default();
+        samples.iter().for_each(|&(offset_ms, delay_ms)| clock.learn(Sample { offset_ms, delay_ms }));
+        clock.offset_ms()
+    }
+
+    #[test]
+    fn a_digest_that_waited_behind_data_moves_no_clock() {
+        assert_eq!(measured(&[(2, 10)]), Some(2));
+        // Half a second in a queue, in one direction only.
+        assert_eq!(measured(&[(2, 10), (250, 500), (-240, 490)]), Some(2));
+    }
+
+    #[test]
+    fn a_clock_that_was_set_is_believed_at_once() {
+        assert_eq!(measured(&[(2, 10), (3, 8), (60_000, 12)]), Some(60_000));
+        // A step that could as well be a queue is believed when what is known without it has aged.
+        let mut samples = vec![(0, 4)];
+        samples.extend([(90, 200); SAMPLES_MAX - 1]);
+        assert_eq!(measured(&samples), Some(0));
+        samples.push((90, 200));
+        assert_eq!(measured(&samples), Some(90));
+    }
+
+    #[test]
+    fn numbers_that_no_clock_shows_break_nothing() {
+        assert_eq!(measured(&[(i64::MIN, u64::MAX), (i64::MAX, u64::MAX)]), Some(i64::MAX));
     }
 }

@@ -226,7 +226,9 @@ fn check_values(
             let why = match known {
                 None => "nobody wrote it",
                 Some(known) if known.writers.is_empty() => "nobody wrote it",
-                Some(known) if !is_rescued && must_be_gone(history, known) => "somebody who saw it replaced it",
+                Some(known) if !is_rescued && must_be_gone(history, &ledger.row, known) => {
+                    "somebody who saw it replaced it"
+                }
                 Some(_) => continue,
             };
             let key = format!("{} {}", show_row(&ledger.row), column.escape_ascii());
@@ -238,9 +240,9 @@ fn check_values(
 
 /// True when the one write of a value was replaced for certain. A value that somebody saved again, or that was issued
 /// again because a disk had lost it, may have been replaced under one dot and live on under another.
-fn must_be_gone(history: &History, known: &ValueLedger) -> bool {
+fn must_be_gone(history: &History, row: &RowId, known: &ValueLedger) -> bool {
     let killed = known.killers.iter().any(|killer| match killer.source {
-        Source::Sql(commit) => !is_excused(history, commit),
+        Source::Sql(commit) => !is_excused(history, commit, row),
         Source::Door(number) => history.doors()[number].acknowledged && !history.doors()[number].void,
     });
     killed && known.writers.len() == 1 && known.carriers.len() <= 1
@@ -251,6 +253,7 @@ mod tests {
     use super::*;
     use crate::checkers::stand::{Stand, row};
     use crate::history::Opened;
+    use crdt::Dot;
 
     fn rest(stand: &Stand) -> Result<(), String> {
         Resurrection::default().check_rest(stand, &stand.oracle()).map_err(|violation| {
@@ -304,6 +307,34 @@ mod tests {
         assert!(rest(&stand).is_err());
         stand.hide_everywhere(&row(1));
         assert_eq!(rest(&stand), Ok(()));
+    }
+
+    #[test]
+    fn a_delete_that_bypassed_capture_may_go_with_the_store_until_its_own_row_was_found() {
+        let (post, meta) = (row(1), row(2));
+        let run = |found: &[(&RowId, u32)], is_lost: bool| {
+            let mut stand = Stand::new(2);
+            stand.insert(0, &post, &[("title", "w1")]);
+            stand.insert(0, &meta, &[("title", "w2")]);
+            stand.drain(0, &[(post.clone(), "title", "w1"), (meta.clone(), "title", "w2")]);
+            let replica = stand.replica(0);
+            stand.write(1, &post, &[("title", "w1")]);
+            stand.write(1, &meta, &[("title", "w2")]);
+            stand.apply(1, replica, 1);
+            stand.delete_unseen(1, &[meta.clone(), post.clone()]);
+            for (row, index) in found {
+                stand.find_gone(1, row, Dot::new(replica, 1, *index));
+            }
+            if is_lost {
+                stand.history.stopped(1);
+                stand.open(1, Opened::StoreRestored);
+            }
+            stand.show_everywhere(&post, &[("title", "w1")]);
+            rest(&stand)
+        };
+        assert_eq!(run(&[(&meta, 1)], true), Ok(()), "of the post nobody had told when the store went back");
+        assert!(run(&[(&meta, 1)], false).is_err());
+        assert!(run(&[(&meta, 1), (&post, 0)], true).is_err());
     }
 
     #[test]

@@ -280,6 +280,16 @@ impl Stand {
         self.commit(node, row, None, false, None);
     }
 
+    /// A client deletes rows in one transaction, and no trigger sees it.
+    pub(crate) fn delete_unseen(&mut self, node: NodeIndex, rows: &[RowId]) {
+        let changes = rows.iter().map(|row| {
+            let before: Image = self.databases[node].remove(row).map(Rc::new);
+            RowChange { row: row.clone(), before, after: None, recreated: false }
+        });
+        let changes = changes.collect();
+        self.history.sql_commit(node, false, changes, Vec::new());
+    }
+
     /// The engine writes a row into a database.
     pub(crate) fn write(&mut self, node: NodeIndex, row: &RowId, columns: &[(&str, &str)]) {
         self.databases[node].insert(row.clone(), image(columns));
@@ -298,14 +308,36 @@ impl Stand {
 
     /// Bytes of a batch are seen at the node that wrote it.
     pub(crate) fn carry(&mut self, node: NodeIndex, seq: u64, cells: &[(RowId, &str, &str)]) {
-        let id = BatchId { replica: self.replica(node), seq };
-        let changes = cells.iter().map(|(row, column, text)| {
+        let deltas = cells.iter().map(|(row, column, text)| {
             let column = ColumnDelta { name: name(column), write: Some(value(text)), ..ColumnDelta::default() };
-            let delta = RowDelta { insert: seq == 1, columns: vec![column], ..RowDelta::default() };
+            (row, RowDelta { insert: seq == 1, columns: vec![column], ..RowDelta::default() })
+        });
+        self.issue(node, seq, VersionVector::new(), deltas);
+    }
+
+    /// The node finds by itself that a row is gone, and writes the next batch, which ends the row's life.
+    pub(crate) fn find_gone(&mut self, node: NodeIndex, row: &RowId, life: Dot) {
+        let replica = self.replica(node);
+        let seq = self.nodes[node].applied.seq(replica) + 1;
+        let mut context = VersionVector::new();
+        context.advance(life.replica, life.seq);
+        self.issue(node, seq, context, [(row, RowDelta { ends: vec![life], ..RowDelta::default() })]);
+        self.apply(node, replica, seq);
+    }
+
+    fn issue<'a>(
+        &mut self,
+        node: NodeIndex,
+        seq: u64,
+        context: VersionVector,
+        deltas: impl IntoIterator<Item = (&'a RowId, RowDelta)>,
+    ) {
+        let id = BatchId { replica: self.replica(node), seq };
+        let changes = deltas.into_iter().map(|(row, delta)| {
             let path = vec![row.to_key().name];
             Change { namespace: row.namespace, path, stamp: Hlc(1), content: Content::Op(Op::Row(delta)) }
         });
-        let header = BatchHeader { id, more: false, hlc: Hlc(1), context: VersionVector::new() };
+        let header = BatchHeader { id, more: false, hlc: Hlc(1), context };
         let signed = Batch { header, changes: changes.collect() }.to_signed_bytes(1);
         self.history.batch_bytes(node, id, &seal(signed, [0; MAC_BYTES]));
     }

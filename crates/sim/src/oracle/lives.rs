@@ -45,7 +45,7 @@ impl Lives {
                     let earlier = ledger.events[..at].iter().rev().find(|earlier| earlier.node == event.node);
                     let deleted = earlier.filter(|earlier| earlier.kind == EventKind::Delete);
                     let made = deleted.map_or(Truth::Yes, |deleted| apart(history, deleted, event));
-                    let made = made.unless(is_excused(history, event.commit));
+                    let made = made.unless(is_excused(history, event.commit, &ledger.row));
                     lives.lives.push(Life { event: *event, made, ended: Truth::No });
                 }
                 EventKind::Replace => lives.removers.push(Remover { event: *event, ends: Truth::No }),
@@ -53,7 +53,7 @@ impl Lives {
                     let next = ledger.events[at + 1..].iter().find(|later| later.node == event.node);
                     let inserted = next.filter(|later| later.kind == EventKind::Insert);
                     let ends = inserted.map_or(Truth::Yes, |inserted| apart(history, event, inserted));
-                    let ends = ends.unless(is_excused(history, event.commit));
+                    let ends = ends.unless(is_excused(history, event.commit, &ledger.row));
                     lives.removers.push(Remover { event: *event, ends });
                 }
             }

@@ -1,9 +1,10 @@
 //! Who had seen what: the happened-before of clients, told by databases and vectors.
 
 use crdt::BatchId;
+use replica::host::RowId;
 
 use super::truth::Truth;
-use crate::history::{CommitId, History, Order};
+use crate::history::{BatchLog, CommitId, History, Order, SqlCommit};
 
 /// Batches that may hold what a transaction did, as far as drains tell: those between the drain that showed it and the
 /// next one. What nothing was made of, or what a disk lost, a later drain shows again. Empty for a transaction that was
@@ -31,20 +32,34 @@ pub fn batches_of(history: &History, commit: CommitId) -> Vec<BatchId> {
     batches
 }
 
-/// True when what the transaction did may be gone for ever, or may name less than its author saw: a restored database no
-/// longer held it, a disk lost a batch that may be its own before anybody else had it, or it was drained while the
-/// engine was finding out what the database shows.
-pub fn is_excused(history: &History, commit: CommitId) -> bool {
+/// True when what the transaction did to the row may be gone for ever, or may name less than its author saw: a restored
+/// database no longer held it, a disk lost a batch that may be its own before anybody else had it, or it was drained
+/// while the engine was finding out what the database shows, or not at all before that.
+pub fn is_excused(history: &History, commit: CommitId, row: &RowId) -> bool {
     let done = &history.commits()[commit];
-    if done.dropped || batches_of(history, commit).into_iter().any(|batch| history.is_gone(batch)) {
+    let batches = batches_of(history, commit);
+    if done.dropped || batches.iter().any(|batch| history.is_gone(*batch)) {
         return true;
     }
-    let written =
-        batches_of(history, commit).into_iter().filter_map(|batch| history.batch(batch)).map(|log| log.order).min();
+    let logs = batches.iter().filter_map(|batch| history.batch(*batch));
+    let written = logs.filter(|log| done.captured || may_tell(log, done, row)).map(|log| log.order).min();
     history.nodes()[done.node]
         .recoveries
         .iter()
         .any(|(from, until)| done.order < until.unwrap_or(Order::MAX) && written.is_none_or(|written| written > *from))
+}
+
+/// True when the batch may tell what a transaction that bypassed capture did to the row. The scan finds each row of such
+/// a transaction by itself: when a batch has told of one, or of something else, the engine may still not know of another.
+/// If its store goes back then, to before it had that row, a DELETE looks like a row that is still to be written: shadow
+/// and database agree that there is none, and no entry says otherwise.
+fn may_tell(log: &BatchLog, done: &SqlCommit, row: &RowId) -> bool {
+    let change = done.changes.iter().find(|change| change.row == *row);
+    log.rows.iter().filter(|carried| carried.row == *row).any(|carried| match change {
+        Some(change) if change.before.is_none() => carried.inserts,
+        Some(change) if change.after.is_none() => carried.ends,
+        _ => true,
+    })
 }
 
 /// Whether the database of the author of `later` showed what `earlier` had done when `later` was committed.

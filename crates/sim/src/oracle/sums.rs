@@ -11,6 +11,7 @@
 
 use crdt::Value;
 use crdt::row::ColumnName;
+use replica::host::RowId;
 
 use super::lives::Lives;
 use super::rows::{Event, EventKind, RowLedger};
@@ -35,9 +36,9 @@ pub fn of_column(history: &History, ledger: &RowLedger, lives: &Lives, column: &
         if amount == 0 {
             continue;
         }
-        let removed = removed(history, lives, event);
+        let removed = removed(history, &ledger.row, lives, event);
         let alive = alive(history, lives, event);
-        let open = is_excused(history, event.commit);
+        let open = is_excused(history, event.commit, &ledger.row);
         sums.shown.add(amount, removed.negate().and(alive).unless(open));
         // With several removers the one that saw it may have seen it dead already, and then did not name it.
         let named = if lives.removers.len() > 1 && removed == Truth::Yes { Truth::Maybe } else { removed };
@@ -63,10 +64,10 @@ fn amount(image: &Image, column: &ColumnName) -> i128 {
     }
 }
 
-fn removed(history: &History, lives: &Lives, event: &Event) -> Truth {
+fn removed(history: &History, row: &RowId, lives: &Lives, event: &Event) -> Truth {
     let others = lives.removers.iter().filter(|remover| remover.event.commit != event.commit);
     Truth::any(others.map(|remover| {
-        let open = is_excused(history, remover.event.commit);
+        let open = is_excused(history, remover.event.commit, row);
         saw(history, remover.event.commit, event.commit).unless(open)
     }))
 }

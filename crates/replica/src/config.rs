@@ -14,8 +14,8 @@ pub struct Limits {
     /// Most bytes of one message with batches.
     pub message_bytes_max: usize,
     /// Log kept for members that are away, in bytes over all replicas. Above it, what is applied here is
-    /// cut, and a member that lacks it must take a snapshot. Above twice of it only what applies at once
-    /// is taken from others.
+    /// cut within a second, and a member that lacks it must take a snapshot. Above twice of it only what applies at
+    /// once is taken from others.
     pub log_bytes_max: usize,
     /// Rows written in one transaction of the apply.
     pub rows_per_step: usize,

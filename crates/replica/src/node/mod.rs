@@ -194,6 +194,8 @@ pub struct Node {
     /// The journal entry at which the last slice of forgetting ended.
     forgotten_until: Option<(Key, Vec<Name>, Dot)>,
     gc_at_mono_ms: u64,
+    /// A log over its cap is not cut before.
+    cut_at_mono_ms: u64,
     gate: Gate<Then>,
     records: Vec<Record>,
     then: Vec<Then>,
@@ -273,7 +275,7 @@ impl Node {
         if self.failed {
             return None;
         }
-        let timers = [self.link_timer(), self.install_timer(), self.host_timer(), self.skew_timer()];
+        let timers = [self.link_timer(), self.install_timer(), self.host_timer(), self.skew_timer(), self.cut_timer()];
         timers.into_iter().flatten().chain([self.gc_at_mono_ms]).chain(self.listen_until_mono_ms).min()
     }
 
@@ -314,6 +316,7 @@ impl Node {
         self.plan_pulls(now);
         self.apply_ready(now);
         self.work_host(now);
+        self.cut_full_log(now);
         self.flush();
     }
 

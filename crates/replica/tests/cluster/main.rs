@@ -1,0 +1,5 @@
+//! Small clusters without faults. The simulator does the rest.
+
+mod basics;
+mod harness;
+mod limits;

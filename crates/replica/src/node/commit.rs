@@ -13,7 +13,7 @@ use crdt::{
     VersionVector,
 };
 
-use super::{Node, Then};
+use super::{Node, Then, Unready};
 use crate::log::{ChainHash, UNKNOWN_HASH};
 use crate::message::write_vector;
 use crate::record::{Meta, RecordKey};
@@ -124,15 +124,11 @@ impl Node {
     /// # Errors
     /// [`CommitError`] says why nothing was changed.
     pub fn commit(&mut self, now: Now, intents: &[Intent]) -> Result<BatchId, CommitError> {
-        if self.failed {
-            return Err(CommitError::StoreFailed);
+        match self.takes_writes() {
+            Ok(()) => check(intents)?,
+            Err(Unready::StoreFailed) => return Err(CommitError::StoreFailed),
+            Err(_) => return Err(CommitError::NotReady),
         }
-        let listens = self.listen_until_mono_ms.is_some() && !active(Mutant::SequenceReused);
-        if self.epoch.number == 0 || listens || (self.is_joining() && !active(Mutant::ApplyDuringJoin)) || self.rebuild
-        {
-            return Err(CommitError::NotReady);
-        }
-        check(intents)?;
         let hlc = self.clock.tick(now.wall_ms);
         let seq = self.log.head(self.replica()) + 1;
         let mut before: BTreeMap<Key, Option<Object>> = BTreeMap::new();

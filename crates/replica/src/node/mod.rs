@@ -33,7 +33,7 @@ use crate::topology::{FullMesh, Source, Topology};
 
 pub(crate) use commit::Draft;
 pub use commit::{Action, CommitError, Intent};
-pub use inspect::{HeldReason, HeldView, PeerView};
+pub use inspect::{HeldReason, HeldView, PeerView, Unready};
 pub use open::OpenError;
 pub(crate) use sync::rows;
 
@@ -142,6 +142,8 @@ pub(crate) struct Link {
     pub(crate) settled: Option<(VersionVector, Fingerprint)>,
     /// A hello is answered with a hello from this moment on, so that two nodes do not greet each other for ever.
     pub(crate) hello_at_mono_ms: u64,
+    /// When its digest was asked for last.
+    pub(crate) asked_mono_ms: Option<u64>,
 }
 
 /// One node.
@@ -227,9 +229,14 @@ impl Node {
         if self.failed {
             return;
         }
+        let mut own = Vec::new();
         for ready in self.gate.open(ticket) {
+            if let Then::Committed { batch, .. } = ready.get() {
+                own.push(*batch);
+            }
             self.proceed(now, ready);
         }
+        self.push(&own, Source::Own);
         self.work(now);
     }
 
@@ -384,7 +391,7 @@ impl Node {
         match ready.into_inner() {
             Then::Received { batch, from } => {
                 self.log.mark_durable(batch.replica, batch.seq);
-                self.push(batch, Source::Neighbour(&from));
+                self.push(&[batch], Source::Neighbour(&from));
             }
             Then::Committed { batch, acknowledge } => {
                 self.log.mark_durable(batch.replica, batch.seq);
@@ -392,7 +399,6 @@ impl Node {
                 if acknowledge {
                     self.effect(Effect::Acknowledge(batch));
                 }
-                self.push(batch, Source::Own);
             }
             Then::Sql(request) => self.effect(Effect::Sql(request)),
             Then::Shown(vector) => self.shown.join(&vector),

@@ -35,6 +35,7 @@ impl Node {
         }
         match message {
             Message::Digest(digest) => self.take_digest(now, from, digest),
+            Message::WantDigest => self.send_digest(now, from),
             Message::Pull(pull) => self.give_batches(from, &pull),
             Message::Batches(batches) => self.take_batches(now, from, batches),
             Message::BelowFloor(replica, floor) => self.learn_floor(now, from, replica, floor),

@@ -191,17 +191,34 @@ impl Node {
         self.history_is_lost(now);
     }
 
-    /// Pushes a batch to those neighbours that the topology chooses and that have the one before it.
-    pub(super) fn push(&mut self, batch: BatchId, source: Source<'_>) {
+    /// Pushes batches of one source, in order, to those neighbours that the topology chooses and that have the one
+    /// before; as many in one message as fit.
+    pub(super) fn push(&mut self, batches: &[BatchId], source: Source<'_>) {
+        if batches.is_empty() {
+            return;
+        }
         let ready = self.links.iter().filter(|(_, link)| link.ready).map(|(peer, _)| peer.clone());
         let chosen = self.topology.targets(source, ready.collect());
-        let Some(bytes) = self.log.get(batch).map(|logged| logged.bytes.clone()) else { return };
+        let message_bytes_max = self.setup.limits.message_bytes_max;
         for peer in chosen {
-            let Some(link) = self.links.get_mut(&peer) else { continue };
-            let sent = link.sent.entry(batch.replica).or_insert(0);
-            if *sent + 1 == batch.seq {
+            let (mut message, mut message_bytes) = (Vec::new(), 0);
+            for batch in batches {
+                let Some(bytes) = self.log.get(*batch).map(|logged| logged.bytes.clone()) else { continue };
+                let Some(link) = self.links.get_mut(&peer) else { continue };
+                let sent = link.sent.entry(batch.replica).or_insert(0);
+                if *sent + 1 != batch.seq {
+                    continue;
+                }
                 *sent = batch.seq;
-                self.send(&peer, &Message::Batches(vec![bytes.clone()]));
+                if message_bytes + bytes.len() > message_bytes_max && !message.is_empty() {
+                    self.send(&peer, &Message::Batches(core::mem::take(&mut message)));
+                    message_bytes = 0;
+                }
+                message_bytes += bytes.len();
+                message.push(bytes);
+            }
+            if !message.is_empty() {
+                self.send(&peer, &Message::Batches(message));
             }
         }
     }

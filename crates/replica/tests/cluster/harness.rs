@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crdt::{BatchId, Kind, Namespace, Object, ReplicaId, Value};
-use replica::host::{OutboxEntry, RowId, RowImage, RowOperation, RowWrite, Schema, SqlRequest, SqlResponse, Table};
+use replica::host::{OutboxEntry, RowId, RowImage, RowOperation, RowWrite, Schema, SqlRequest, SqlResponse};
 use replica::{
     Action, Continuity, Effect, Epoch, Found, Intent, Intervals, Limits, Member, Node, Now, RecordKey, Setup,
     SignedEpoch, Signer, Start,
@@ -124,6 +124,20 @@ impl Cluster {
         };
         (0..members).for_each(|index| cluster.open(index, Continuity::Proven));
         cluster
+    }
+
+    /// A node with an empty disk that has heard of no cluster.
+    pub(crate) fn stranger(node: &str) -> Node {
+        let setup = Setup {
+            cluster: 7,
+            node: node.to_owned(),
+            schema: None,
+            limits: Limits::default(),
+            intervals: Intervals::default(),
+            versions: (1, 1),
+        };
+        let start = Start { now: Now::default(), fresh_replica: ReplicaId(1 << 90), continuity: Continuity::Proven };
+        Node::open(setup, Box::new(Plain), start, []).expect("there are no records")
     }
 
     pub(crate) fn open(&mut self, index: usize, continuity: Continuity) {

@@ -14,8 +14,8 @@ pub struct Limits {
     /// Most bytes of one message with batches.
     pub message_bytes_max: usize,
     /// Log kept for members that are away, in bytes over all replicas. Above it, what is applied here is
-    /// cut, and a member that lacks it must take a snapshot. Above twice of it only what applies at once
-    /// is taken from others.
+    /// cut within a second, and a member that lacks it must take a snapshot. Above twice of it only what applies at
+    /// once is taken from others.
     pub log_bytes_max: usize,
     /// Rows written in one transaction of the apply.
     pub rows_per_step: usize,
@@ -54,7 +54,8 @@ impl Default for Limits {
 /// Intervals in milliseconds.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Intervals {
-    /// Between two digests to a peer at first; adapts between `digest_min_ms` and `digest_max_ms`.
+    /// Between two digests to a peer at first. Adapts between `digest_min_ms` and `digest_max_ms`: longer while there is
+    /// nothing new or much goes over the link for nothing, shorter else; jitter takes up to a tenth of it away.
     pub digest_ms: u64,
     /// Shortest interval of digests.
     pub digest_min_ms: u64,

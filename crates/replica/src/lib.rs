@@ -22,7 +22,7 @@ pub use effect::{Effect, MintReason, Report};
 pub use epoch::{Epoch, Member, SignedEpoch};
 pub use node::{
     Action, CommitError, Continuity, GATHERED_BYTES_MAX, GATHERED_CHANGES_MAX, Gauges, HeldReason, HeldView, Intent,
-    Node, OpenError, PeerView, Setup, Start,
+    Node, OpenError, PeerView, Setup, Start, Unready,
 };
 pub use record::{Durable, Found, Meta, Record, RecordKey, Ticket, WriteGroup};
 pub use signer::Signer;

@@ -124,6 +124,8 @@ pub enum Message {
     /// The sender's node id belongs to somebody else as well, or it does not know all replica
     /// ids that the node of its name has used. These are they.
     Refused(Vec<ReplicaId>),
+    /// A digest is wanted now.
+    WantDigest,
 }
 
 impl Message {
@@ -249,6 +251,7 @@ impl Message {
                 writer.byte(14);
                 write_replicas(writer, known);
             }
+            Self::WantDigest => writer.byte(15),
         }
     }
 
@@ -297,6 +300,7 @@ impl Message {
                 Self::Audit(vector, read_list(reader, "number of shards", 16, read)?)
             }
             14 => Self::Refused(read_replicas(reader)?),
+            15 => Self::WantDigest,
             _ => return Err(DecodeError::Invalid { what: "kind of a message", at }),
         })
     }

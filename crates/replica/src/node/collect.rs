@@ -8,9 +8,14 @@ use crdt::{BatchId, Dot, Key, Kind, Name, ReplicaId, VersionVector};
 
 use super::Node;
 use crate::effect::Report;
+use crate::log::Stream;
 use crate::message::write_vector;
 use crate::record::{Meta, RecordKey};
 use crate::time::Now;
+
+/// Least time between two cuts of a log that is over its cap. A cut walks over all streams and writes the floors down:
+/// with each batch it would cost more than the batch. Memory may exceed the cap by what comes in this time.
+const CUT_MS: u64 = 1_000;
 
 /// Removals whose remains wait for stability.
 #[derive(Clone, Debug, Default)]
@@ -132,10 +137,9 @@ impl Node {
             cut |= self.cut_stream(replica, floor);
         }
         while self.log.bytes() > self.setup.limits.log_bytes_max {
-            // The longest stream gives most; what is applied here can be had by snapshot.
+            // The longest stream gives most.
             let longest = self.log.streams().filter_map(|(replica, stream)| {
-                let here = self.shown.seq(replica).min(stream.durable());
-                let spare = here.saturating_sub(stream.floor());
+                let spare = self.spare(replica, stream);
                 (spare > 0).then_some((spare, replica, stream.floor() + spare.div_ceil(2)))
             });
             let Some((_, replica, floor)) = longest.max() else { break };
@@ -145,6 +149,33 @@ impl Node {
         if cut {
             self.put_floors();
         }
+    }
+
+    /// Cuts a log that is over its cap, without waiting for the next slice of collection: at most once in [`CUT_MS`].
+    pub(super) fn cut_full_log(&mut self, now: Now) {
+        if now.mono_ms >= self.cut_at_mono_ms && self.log_wants_cut() {
+            self.cut_at_mono_ms = now.mono_ms + CUT_MS;
+            // What every member has goes first, and this node is one of them.
+            let (node, own) = (self.setup.node.clone(), self.own_row());
+            self.matrix.learn(&node, own);
+            self.cut_log();
+        }
+    }
+
+    /// True when the log is over its cap and a cut would take something.
+    fn log_wants_cut(&self) -> bool {
+        let is_over = self.log.bytes() > self.setup.limits.log_bytes_max;
+        is_over && !self.is_installing() && self.log.streams().any(|(replica, stream)| self.spare(replica, stream) > 0)
+    }
+
+    /// Batches of a stream that a log over its cap can do without: what is applied here can be had by snapshot.
+    fn spare(&self, replica: ReplicaId, stream: &Stream) -> u64 {
+        self.shown.seq(replica).min(stream.durable()).saturating_sub(stream.floor())
+    }
+
+    /// When a log over its cap is cut; `None` while no cut would take anything.
+    pub(super) fn cut_timer(&self) -> Option<u64> {
+        self.log_wants_cut().then_some(self.cut_at_mono_ms)
     }
 
     fn cut_stream(&mut self, replica: ReplicaId, floor: u64) -> bool {

@@ -14,7 +14,7 @@ use crdt::{
 };
 
 use super::apply::Absorbed;
-use super::{Node, Then};
+use super::{Node, Then, Unready};
 use crate::log::{ChainHash, UNKNOWN_HASH};
 use crate::message::write_vector;
 use crate::record::{Meta, RecordKey};
@@ -153,15 +153,11 @@ impl Node {
     /// # Errors
     /// [`CommitError`] says why this command changed nothing; those gathered before it stay.
     pub fn gather(&mut self, now: Now, intents: &[Intent]) -> Result<BatchId, CommitError> {
-        if self.failed {
-            return Err(CommitError::StoreFailed);
-        }
-        let listens = self.listen_until_mono_ms.is_some() && !active(Mutant::SequenceReused);
-        if self.epoch.number == 0 || listens || (self.is_joining() && !active(Mutant::ApplyDuringJoin)) || self.rebuild
-        {
-            return Err(CommitError::NotReady);
-        }
-        let bytes = check(intents)?;
+        let bytes = match self.takes_writes() {
+            Ok(()) => check(intents)?,
+            Err(Unready::StoreFailed) => return Err(CommitError::StoreFailed),
+            Err(_) => return Err(CommitError::NotReady),
+        };
         if self.gathered.as_ref().is_some_and(|gathered| gathered.bytes + bytes > GATHERED_BYTES_MAX) {
             self.seal(now);
         }

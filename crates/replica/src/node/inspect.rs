@@ -1,11 +1,18 @@
 //! What a person or a metric may look at, and what an operator may ask for out of turn. Nothing here decides anything.
 
+use core::fmt;
+
+use crdt::mutant::{Mutant, active};
 use crdt::{BatchId, Fingerprint, ReplicaId, VersionVector};
 
 use super::{Hold, Node};
-use crate::epoch::Epoch;
+use crate::epoch::{Epoch, SignedEpoch};
 use crate::matrix::MatrixRow;
+use crate::message::Message;
 use crate::time::Now;
+
+/// Least time between two questions for one peer's digest: a digest may be as long as the list of all replicas.
+const ASK_MS: u64 = 20;
 
 /// Another node, as this one knows it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -16,14 +23,19 @@ pub struct PeerView {
     pub is_up: bool,
     /// Its hello fitted: digests are exchanged.
     pub is_ready: bool,
-    /// Milliseconds between two digests to it.
+    /// Milliseconds between two digests to it; jitter shortens each by up to a tenth.
     pub digest_interval_ms: u64,
+    /// What went over its link for nothing as a share of what was of use, in the 30 s before the last event, in
+    /// thousandths: what was sent again, and batches that came twice.
+    pub overhead_per_mille: u32,
     /// Its clock minus ours in milliseconds, by four timestamps; `None` until it has answered a digest of ours.
     pub clock_offset_ms: Option<i64>,
     /// What it told of itself last; `None` until then.
     pub row: Option<MatrixRow>,
     /// Vector and digest of its state in its last digest; `None` when it had work to do then.
     pub settled: Option<(VersionVector, Fingerprint)>,
+    /// Digests that came since its link is up.
+    pub digests_heard: u64,
 }
 
 /// A stream that is stopped until a person acts.
@@ -46,7 +58,67 @@ pub enum HeldReason {
     Quarantined,
 }
 
+/// Why a node takes no writes of clients. All but the first pass by themselves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Unready {
+    /// A durable write failed: nothing is taken any more until the node is opened anew.
+    StoreFailed,
+    /// No epoch record is here: the node does not know of any cluster yet.
+    NotMember,
+    /// It was started again and first hears what each member knows of it, at most until this moment of the monotonic
+    /// clock.
+    Listening {
+        /// In milliseconds.
+        until_mono_ms: u64,
+    },
+    /// A snapshot is being joined.
+    Installing,
+    /// The state is damaged, and is fetched from peers as a whole.
+    Rebuilding,
+}
+
+impl fmt::Display for Unready {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::StoreFailed => "an earlier write could not be made durable; restart the node",
+            Self::NotMember => "the node has heard of no cluster yet; join it",
+            Self::Listening { .. } => "the node has just started, and hears what the members know of it",
+            Self::Installing => "the node is taking a snapshot over",
+            Self::Rebuilding => "the state is damaged, and is fetched from the members",
+        })
+    }
+}
+
 impl Node {
+    /// True when [`Node::commit`] takes writes; else why not. Also an evicted member takes them: who is in may have
+    /// changed again where this node cannot hear it.
+    ///
+    /// # Errors
+    /// [`Unready`] says why not.
+    pub fn takes_writes(&self) -> Result<(), Unready> {
+        if self.failed {
+            return Err(Unready::StoreFailed);
+        }
+        if self.epoch.number == 0 {
+            return Err(Unready::NotMember);
+        }
+        if let Some(until_mono_ms) = self.listen_until_mono_ms
+            && !active(Mutant::SequenceReused)
+        {
+            return Err(Unready::Listening { until_mono_ms });
+        }
+        if self.is_joining() && !active(Mutant::ApplyDuringJoin) {
+            return Err(Unready::Installing);
+        }
+        if self.rebuild { Err(Unready::Rebuilding) } else { Ok(()) }
+    }
+
+    /// The epoch record of a number as it came, from an operator or a peer; `None` for one that is not here. Records
+    /// are never dropped, but numbers may be missing below a record that came first.
+    pub fn signed_epoch(&self, number: u64) -> Option<&SignedEpoch> {
+        self.epochs.get(&number)
+    }
+
     /// The node's id.
     pub fn id(&self) -> &str {
         &self.setup.node
@@ -75,9 +147,11 @@ impl Node {
                 is_up: link.is_some_and(|link| link.up),
                 is_ready: link.is_some_and(|link| link.ready),
                 digest_interval_ms: link.map_or(self.setup.intervals.digest_ms, |link| link.digest_interval_ms),
+                overhead_per_mille: link.map_or(0, |link| self.overhead_per_mille(link)),
                 clock_offset_ms: link.and_then(|link| link.clock.offset_ms()),
                 row: self.matrix.row(node).cloned(),
                 settled: link.and_then(|link| link.settled.clone()),
+                digests_heard: link.map_or(0, |link| link.digests_heard),
             }
         };
         names.into_iter().map(view).collect()
@@ -102,6 +176,25 @@ impl Node {
     pub fn collect_now(&mut self, now: Now) {
         self.gc_at_mono_ms = now.mono_ms;
         self.handle_timeout(now);
+    }
+
+    /// Asks for a digest now, of `peer` or of everybody whose hello fitted; who is asked answers at once. Nobody is asked
+    /// twice in [`ASK_MS`]. When it has come, [`PeerView::digests_heard`] has grown.
+    pub fn ask_digests(&mut self, now: Now, peer: Option<&str>) {
+        if self.failed {
+            return;
+        }
+        let asked = |node: &str| peer.is_none_or(|peer| peer == node);
+        let due = |link: &super::Link| link.ready && link.asked_mono_ms.is_none_or(|at| at + ASK_MS <= now.mono_ms);
+        let links = self.links.iter_mut().filter(|(node, link)| due(link) && asked(node));
+        let due: Vec<String> = links
+            .map(|(node, link)| {
+                link.asked_mono_ms = Some(now.mono_ms);
+                node.clone()
+            })
+            .collect();
+        due.iter().for_each(|node| self.send(node, &Message::WantDigest));
+        self.work(now);
     }
 
     /// Sends a digest now, to `peer` or to everybody whose link is up: what either side lacks is pulled at once.

@@ -11,6 +11,7 @@ mod commit;
 mod inspect;
 mod install;
 mod open;
+mod pace;
 mod receive;
 mod sync;
 
@@ -33,7 +34,7 @@ use crate::topology::{FullMesh, Source, Topology};
 
 pub(crate) use commit::Draft;
 pub use commit::{Action, CommitError, GATHERED_BYTES_MAX, GATHERED_CHANGES_MAX, Intent};
-pub use inspect::{HeldReason, HeldView, PeerView};
+pub use inspect::{HeldReason, HeldView, PeerView, Unready};
 pub use open::OpenError;
 pub(crate) use sync::rows;
 
@@ -134,6 +135,8 @@ pub(crate) struct Link {
     pub(crate) pull: Option<sync::Pulling>,
     pub(crate) digest_interval_ms: u64,
     pub(crate) digest_at_mono_ms: u64,
+    pub(crate) digests_sent: u64,
+    pub(crate) traffic: pace::Traffic,
     /// What the last digest to the peer said: shown and received.
     pub(crate) told: Option<(VersionVector, VersionVector)>,
     pub(crate) clock: clock::PeerClock,
@@ -142,6 +145,8 @@ pub(crate) struct Link {
     pub(crate) settled: Option<(VersionVector, Fingerprint)>,
     /// A hello is answered with a hello from this moment on, so that two nodes do not greet each other for ever.
     pub(crate) hello_at_mono_ms: u64,
+    /// When its digest was asked for last.
+    pub(crate) asked_mono_ms: Option<u64>,
 }
 
 /// One node.
@@ -194,6 +199,8 @@ pub struct Node {
     /// The journal entry at which the last slice of forgetting ended.
     forgotten_until: Option<(Key, Vec<Name>, Dot)>,
     gc_at_mono_ms: u64,
+    /// A log over its cap is not cut before.
+    cut_at_mono_ms: u64,
     gate: Gate<Then>,
     records: Vec<Record>,
     then: Vec<Then>,
@@ -226,9 +233,14 @@ impl Node {
         if !self.enter(now) {
             return;
         }
+        let mut own = Vec::new();
         for ready in self.gate.open(ticket) {
+            if let Then::Committed { batch, .. } = ready.get() {
+                own.push(*batch);
+            }
             self.proceed(now, ready);
         }
+        self.push(now, &own, Source::Own);
         self.work(now);
     }
 
@@ -236,6 +248,7 @@ impl Node {
     /// and what stands on disk no longer agree. Open it anew from what is on disk.
     pub fn handle_persist_failed(&mut self, _now: Now, _ticket: Ticket) {
         self.failed = true;
+        self.gathered = None;
         self.effects.clear();
         self.effects.push_back(Effect::Report(Report::StoreFailed));
     }
@@ -274,7 +287,7 @@ impl Node {
         if self.failed {
             return None;
         }
-        let timers = [self.link_timer(), self.install_timer(), self.host_timer(), self.skew_timer()];
+        let timers = [self.link_timer(), self.install_timer(), self.host_timer(), self.skew_timer(), self.cut_timer()];
         timers.into_iter().flatten().chain([self.gc_at_mono_ms]).chain(self.listen_until_mono_ms).min()
     }
 
@@ -324,6 +337,7 @@ impl Node {
         self.plan_pulls(now);
         self.apply_ready(now);
         self.work_host(now);
+        self.cut_full_log(now);
         self.flush();
     }
 
@@ -387,7 +401,7 @@ impl Node {
         match ready.into_inner() {
             Then::Received { batch, from } => {
                 self.log.mark_durable(batch.replica, batch.seq);
-                self.push(batch, Source::Neighbour(&from));
+                self.push(now, &[batch], Source::Neighbour(&from));
             }
             Then::Committed { batch, acknowledge } => {
                 self.log.mark_durable(batch.replica, batch.seq);
@@ -395,7 +409,6 @@ impl Node {
                 if acknowledge {
                     self.effect(Effect::Acknowledge(batch));
                 }
-                self.push(batch, Source::Own);
             }
             Then::Sql(request) => self.effect(Effect::Sql(request)),
             Then::Shown(vector) => self.shown.join(&vector),

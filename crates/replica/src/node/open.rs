@@ -129,6 +129,7 @@ impl Node {
             ages: BTreeMap::new(),
             forgotten_until: None,
             gc_at_mono_ms,
+            cut_at_mono_ms: start.now.mono_ms,
             gate: Gate::default(),
             records: Vec::new(),
             then: Vec::new(),

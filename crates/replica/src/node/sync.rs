@@ -73,15 +73,12 @@ impl Node {
         });
         let settled = self.is_settled().then(|| (self.applied.clone(), self.keyspace.fingerprint()));
         let digest = Digest { row: self.own_row(), heads: heads.collect(), settled, times: self.times_for(peer, now) };
-        let intervals = self.setup.intervals.clone();
         let Some(link) = self.links.get_mut(peer) else { return };
         // Nothing new since the last digest: the next may wait longer, and soon comes when there is.
-        let told = (digest.row.shown.clone(), digest.row.received.clone());
-        let quiet = link.told.replace(told) == Some((digest.row.shown.clone(), digest.row.received.clone()));
-        let interval = link.digest_interval_ms;
-        let next = if quiet { interval + interval / 2 } else { interval - interval / 5 };
-        link.digest_interval_ms = next.clamp(intervals.digest_min_ms, intervals.digest_max_ms);
-        link.digest_at_mono_ms = now.mono_ms + link.digest_interval_ms;
+        let told = Some((digest.row.shown.clone(), digest.row.received.clone()));
+        let is_quiet = link.told == told;
+        link.told = told;
+        self.plan_digest(now, peer, is_quiet);
         self.send(peer, &Message::Digest(digest));
     }
 
@@ -191,17 +188,35 @@ impl Node {
         self.history_is_lost(now);
     }
 
-    /// Pushes a batch to those neighbours that the topology chooses and that have the one before it.
-    pub(super) fn push(&mut self, batch: BatchId, source: Source<'_>) {
+    /// Pushes batches of one source, in order, to those neighbours that the topology chooses and that have the one
+    /// before; as many in one message as fit.
+    pub(super) fn push(&mut self, now: Now, batches: &[BatchId], source: Source<'_>) {
+        if batches.is_empty() {
+            return;
+        }
         let ready = self.links.iter().filter(|(_, link)| link.ready).map(|(peer, _)| peer.clone());
         let chosen = self.topology.targets(source, ready.collect());
-        let Some(bytes) = self.log.get(batch).map(|logged| logged.bytes.clone()) else { return };
+        let message_bytes_max = self.setup.limits.message_bytes_max;
         for peer in chosen {
-            let Some(link) = self.links.get_mut(&peer) else { continue };
-            let sent = link.sent.entry(batch.replica).or_insert(0);
-            if *sent + 1 == batch.seq {
+            let (mut message, mut message_bytes) = (Vec::new(), 0);
+            for batch in batches {
+                let Some(bytes) = self.log.get(*batch).map(|logged| logged.bytes.clone()) else { continue };
+                let Some(link) = self.links.get_mut(&peer) else { continue };
+                let sent = link.sent.entry(batch.replica).or_insert(0);
+                if *sent + 1 != batch.seq {
+                    continue;
+                }
                 *sent = batch.seq;
-                self.send(&peer, &Message::Batches(vec![bytes.clone()]));
+                link.traffic.useful(now.mono_ms, bytes.len());
+                if message_bytes + bytes.len() > message_bytes_max && !message.is_empty() {
+                    self.send(&peer, &Message::Batches(core::mem::take(&mut message)));
+                    message_bytes = 0;
+                }
+                message_bytes += bytes.len();
+                message.push(bytes);
+            }
+            if !message.is_empty() {
+                self.send(&peer, &Message::Batches(message));
             }
         }
     }
@@ -260,7 +275,7 @@ impl Node {
         }
     }
 
-    pub(super) fn give_batches(&mut self, to: &str, pull: &Pull) {
+    pub(super) fn give_batches(&mut self, now: Now, to: &str, pull: &Pull) {
         let credit_bytes = (pull.credit_bytes as usize).min(self.setup.limits.pull_bytes_max);
         let message_bytes_max = self.setup.limits.message_bytes_max;
         let (mut given, mut message_bytes, mut batches) = (0, 0, Vec::new());
@@ -285,6 +300,7 @@ impl Node {
                 batches.push(bytes);
                 if let Some(link) = self.links.get_mut(to) {
                     link.sent.insert(*replica, seq);
+                    link.traffic.useful(now.mono_ms, batches.last().map_or(0, Vec::len));
                 }
                 if message_bytes >= message_bytes_max {
                     self.send(to, &Message::Batches(core::mem::take(&mut batches)));

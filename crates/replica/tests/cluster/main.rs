@@ -1,0 +1,8 @@
+//! Small clusters without faults. The simulator does the rest.
+
+mod basics;
+mod gathered;
+mod harness;
+mod limits;
+mod links;
+mod operator;

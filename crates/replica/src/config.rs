@@ -54,7 +54,8 @@ impl Default for Limits {
 /// Intervals in milliseconds.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Intervals {
-    /// Between two digests to a peer at first; adapts between `digest_min_ms` and `digest_max_ms`.
+    /// Between two digests to a peer at first. Adapts between `digest_min_ms` and `digest_max_ms`: longer while there is
+    /// nothing new or much goes over the link for nothing, shorter else; jitter takes up to a tenth of it away.
     pub digest_ms: u64,
     /// Shortest interval of digests.
     pub digest_min_ms: u64,

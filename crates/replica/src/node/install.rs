@@ -103,7 +103,7 @@ impl Node {
         }
     }
 
-    pub(super) fn give_chunk(&mut self, to: &str, id: u64, place: u32) {
+    pub(super) fn give_chunk(&mut self, now: Now, to: &str, id: u64, place: u32) {
         let bytes_max = self.setup.limits.chunk_bytes_max;
         let donor = self.donors.get_mut(to).filter(|donor| donor.manifest.id == id);
         if donor.as_ref().is_some_and(|donor| 0 < place && place + 1 < donor.next_place()) {
@@ -111,7 +111,10 @@ impl Node {
             return;
         }
         let message = match donor.and_then(|donor| donor.chunk(place, &self.keyspace, bytes_max)) {
-            Some(chunk) => Message::Chunk(chunk),
+            Some(chunk) => {
+                self.carried(now, to, chunk.content.len());
+                Message::Chunk(chunk)
+            }
             None => {
                 self.donors.retain(|peer, donor| peer != to || donor.manifest.id != id);
                 Message::SnapshotGone(id)
@@ -180,6 +183,7 @@ impl Node {
         install.staged += 1;
         install.complete = chunk.last;
         let bytes = install.to_bytes();
+        self.carried(now, from, chunk.content.len());
         self.put(RecordKey::Chunk(chunk.place), Some([&chunk.hash[..], &chunk.content].concat()));
         self.put_meta(Meta::Install, bytes);
         self.after_durable(Then::Staged);

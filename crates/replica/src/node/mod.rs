@@ -11,6 +11,7 @@ mod commit;
 mod inspect;
 mod install;
 mod open;
+mod pace;
 mod receive;
 mod sync;
 
@@ -134,6 +135,8 @@ pub(crate) struct Link {
     pub(crate) pull: Option<sync::Pulling>,
     pub(crate) digest_interval_ms: u64,
     pub(crate) digest_at_mono_ms: u64,
+    pub(crate) digests_sent: u64,
+    pub(crate) traffic: pace::Traffic,
     /// What the last digest to the peer said: shown and received.
     pub(crate) told: Option<(VersionVector, VersionVector)>,
     pub(crate) clock: clock::PeerClock,
@@ -236,7 +239,7 @@ impl Node {
             }
             self.proceed(now, ready);
         }
-        self.push(&own, Source::Own);
+        self.push(now, &own, Source::Own);
         self.work(now);
     }
 
@@ -391,7 +394,7 @@ impl Node {
         match ready.into_inner() {
             Then::Received { batch, from } => {
                 self.log.mark_durable(batch.replica, batch.seq);
-                self.push(&[batch], Source::Neighbour(&from));
+                self.push(now, &[batch], Source::Neighbour(&from));
             }
             Then::Committed { batch, acknowledge } => {
                 self.log.mark_durable(batch.replica, batch.seq);

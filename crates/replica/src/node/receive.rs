@@ -11,6 +11,16 @@ use crate::message::{Hello, Message};
 use crate::record::RecordKey;
 use crate::time::Now;
 
+/// What became of a batch that came.
+enum Taken {
+    /// It was not here, and there was room for it.
+    New,
+    /// It was here already.
+    Again,
+    /// It is not genuine, not wanted, or there was no room for it.
+    Refused,
+}
+
 impl Node {
     pub(super) fn receive_message(&mut self, now: Now, from: &str, bytes: &[u8]) {
         let message = match Message::from_bytes(bytes) {
@@ -36,12 +46,12 @@ impl Node {
         match message {
             Message::Digest(digest) => self.take_digest(now, from, digest),
             Message::WantDigest => self.send_digest(now, from),
-            Message::Pull(pull) => self.give_batches(from, &pull),
+            Message::Pull(pull) => self.give_batches(now, from, &pull),
             Message::Batches(batches) => self.take_batches(now, from, batches),
             Message::BelowFloor(replica, floor) => self.learn_floor(now, from, replica, floor),
             Message::WantSnapshot(at_least) => drop(self.wanted_snapshots.insert(from.to_owned(), at_least)),
             Message::Manifest(manifest) => self.take_manifest(now, from, manifest),
-            Message::WantChunk(id, place) => self.give_chunk(from, id, place),
+            Message::WantChunk(id, place) => self.give_chunk(now, from, id, place),
             Message::Chunk(chunk) => self.take_chunk(now, from, chunk),
             Message::SnapshotGone(id) => self.snapshot_gone(from, id),
             Message::WantAudit(vector) => self.give_audit(from, &vector),
@@ -136,31 +146,38 @@ impl Node {
 
     fn take_batches(&mut self, now: Now, from: &str, batches: Vec<Vec<u8>>) {
         self.overflows &= !self.has_room();
-        let mut new_bytes = 0;
+        let (mut new_bytes, mut again_bytes) = (0, 0);
         for batch in batches {
             let bytes = batch.len();
-            if self.take_batch(now, from, batch) {
-                new_bytes += bytes;
+            match self.take_batch(now, from, batch) {
+                Taken::New => new_bytes += bytes,
+                Taken::Again => again_bytes += bytes,
+                Taken::Refused => {}
             }
+        }
+        if let Some(link) = self.links.get_mut(from)
+            && new_bytes + again_bytes > 0
+        {
+            link.traffic.useful(now.mono_ms, new_bytes);
+            link.traffic.wasted(now.mono_ms, again_bytes as u64);
         }
         self.pulled(now, from, new_bytes);
     }
 
-    /// Verifies a batch and logs it, or keeps it until what is missing before it has come. True when it was new and there
-    /// was room for it.
-    fn take_batch(&mut self, now: Now, from: &str, bytes: Vec<u8>) -> bool {
+    /// Verifies a batch and logs it, or keeps it until what is missing before it has come.
+    fn take_batch(&mut self, now: Now, from: &str, bytes: Vec<u8>) -> Taken {
         let Ok(envelope) = Envelope::parse(&bytes) else {
             self.report(Report::Malformed { from: from.to_owned() });
-            return false;
+            return Taken::Refused;
         };
         if !self.signer.verify(envelope.key_id, envelope.signed, &envelope.mac) {
             self.report(Report::MacMismatch { from: from.to_owned() });
-            return false;
+            return Taken::Refused;
         }
         let id = envelope.header.id;
         let stopped = self.held.get(&id.replica).is_some_and(|(_, hold)| *hold == Hold::Forked);
         if stopped || self.epoch.seals.get(&id.replica).is_some_and(|seal| id.seq > *seal) {
-            return false;
+            return Taken::Refused;
         }
         let head = self.log.head(id.replica);
         if self.replicas.contains(&id.replica) && id.seq > head {
@@ -168,7 +185,7 @@ impl Node {
         }
         if id.seq <= head {
             self.compare(from, id, &bytes);
-            return false;
+            return Taken::Again;
         }
         if id.seq > head + 1 {
             return self.keep_beyond(id, bytes);
@@ -178,13 +195,13 @@ impl Node {
             // It can be pulled again, when what is here is applied and cut.
             self.cut_log();
             self.overflowed();
-            return false;
+            return Taken::Refused;
         }
         self.log_batch(now, from, bytes);
         while let Some(next) = self.beyond.remove(&BatchId { seq: self.log.head(id.replica) + 1, ..id }) {
             self.log_batch(now, from, next);
         }
-        true
+        Taken::New
     }
 
     /// True for a batch of the group that is applied next: all that is here may be waiting for it.
@@ -230,10 +247,9 @@ impl Node {
         self.report(Report::IdempotencyViolation { batch, from: from.to_owned() });
     }
 
-    /// True when it was not here and there was room for it.
-    fn keep_beyond(&mut self, batch: BatchId, bytes: Vec<u8>) -> bool {
+    fn keep_beyond(&mut self, batch: BatchId, bytes: Vec<u8>) -> Taken {
         if self.beyond.contains_key(&batch) {
-            return false;
+            return Taken::Again;
         }
         if self.beyond.len() >= self.setup.limits.beyond_gap_batches_max {
             // The one furthest away helps least: everything before it has to come first.
@@ -241,12 +257,12 @@ impl Node {
                 self.beyond.pop_last();
             } else {
                 self.overflowed();
-                return false;
+                return Taken::Refused;
             }
             self.overflowed();
         }
         self.beyond.insert(batch, bytes);
-        true
+        Taken::New
     }
 
     /// A batch was dropped for want of room: told once, until there is room again.

@@ -73,15 +73,12 @@ impl Node {
         });
         let settled = self.is_settled().then(|| (self.applied.clone(), self.keyspace.fingerprint()));
         let digest = Digest { row: self.own_row(), heads: heads.collect(), settled, times: self.times_for(peer, now) };
-        let intervals = self.setup.intervals.clone();
         let Some(link) = self.links.get_mut(peer) else { return };
         // Nothing new since the last digest: the next may wait longer, and soon comes when there is.
-        let told = (digest.row.shown.clone(), digest.row.received.clone());
-        let quiet = link.told.replace(told) == Some((digest.row.shown.clone(), digest.row.received.clone()));
-        let interval = link.digest_interval_ms;
-        let next = if quiet { interval + interval / 2 } else { interval - interval / 5 };
-        link.digest_interval_ms = next.clamp(intervals.digest_min_ms, intervals.digest_max_ms);
-        link.digest_at_mono_ms = now.mono_ms + link.digest_interval_ms;
+        let told = Some((digest.row.shown.clone(), digest.row.received.clone()));
+        let is_quiet = link.told == told;
+        link.told = told;
+        self.plan_digest(now, peer, is_quiet);
         self.send(peer, &Message::Digest(digest));
     }
 
@@ -193,7 +190,7 @@ impl Node {
 
     /// Pushes batches of one source, in order, to those neighbours that the topology chooses and that have the one
     /// before; as many in one message as fit.
-    pub(super) fn push(&mut self, batches: &[BatchId], source: Source<'_>) {
+    pub(super) fn push(&mut self, now: Now, batches: &[BatchId], source: Source<'_>) {
         if batches.is_empty() {
             return;
         }
@@ -210,6 +207,7 @@ impl Node {
                     continue;
                 }
                 *sent = batch.seq;
+                link.traffic.useful(now.mono_ms, bytes.len());
                 if message_bytes + bytes.len() > message_bytes_max && !message.is_empty() {
                     self.send(&peer, &Message::Batches(core::mem::take(&mut message)));
                     message_bytes = 0;
@@ -277,7 +275,7 @@ impl Node {
         }
     }
 
-    pub(super) fn give_batches(&mut self, to: &str, pull: &Pull) {
+    pub(super) fn give_batches(&mut self, now: Now, to: &str, pull: &Pull) {
         let credit_bytes = (pull.credit_bytes as usize).min(self.setup.limits.pull_bytes_max);
         let message_bytes_max = self.setup.limits.message_bytes_max;
         let (mut given, mut message_bytes, mut batches) = (0, 0, Vec::new());
@@ -302,6 +300,7 @@ impl Node {
                 batches.push(bytes);
                 if let Some(link) = self.links.get_mut(to) {
                     link.sent.insert(*replica, seq);
+                    link.traffic.useful(now.mono_ms, batches.last().map_or(0, Vec::len));
                 }
                 if message_bytes >= message_bytes_max {
                     self.send(to, &Message::Batches(core::mem::take(&mut batches)));

@@ -3,4 +3,5 @@
 mod basics;
 mod harness;
 mod limits;
+mod links;
 mod operator;

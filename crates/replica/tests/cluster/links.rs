@@ -1,0 +1,75 @@
+//! How often nodes tell each other what they have.
+
+use replica::Limits;
+
+use crate::harness::{Cluster, name};
+
+fn interval_ms(cluster: &Cluster) -> u64 {
+    cluster.nodes[&name(0)].peers()[0].digest_interval_ms
+}
+
+/// Writes on and on, while the transport sends so many bytes again in each tenth of a second.
+fn write_for(cluster: &mut Cluster, seconds: u64, retransmitted_bytes: u64) {
+    for round in 0..seconds * 10 {
+        cluster.set(0, "k", &format!("round {round}"));
+        let now = cluster.now;
+        let node = cluster.nodes.get_mut(&name(0)).expect("known");
+        node.handle_link_overhead(now, "node_01", retransmitted_bytes);
+        cluster.run(100);
+    }
+}
+
+#[test]
+fn digests_become_rarer_while_much_goes_over_the_link_for_nothing() {
+    let mut cluster = Cluster::new(2, Limits::default());
+    cluster.run(1_000);
+    write_for(&mut cluster, 40, 0);
+    assert_eq!((interval_ms(&cluster), cluster.nodes[&name(0)].peers()[0].overhead_per_mille), (50, 0));
+    write_for(&mut cluster, 120, 1_000);
+    let peer = &cluster.nodes[&name(0)].peers()[0];
+    assert!(peer.overhead_per_mille > 1_000, "{peer:?}");
+    assert_eq!(peer.digest_interval_ms, 15_000);
+    // What is written is pushed whatever the interval is, and a gap is pulled at once.
+    cluster.set(0, "k", "pushed");
+    assert_eq!(cluster.shown(1, "k"), Some("pushed".into()));
+    // Half a minute after the link became better they become more frequent again.
+    write_for(&mut cluster, 300, 0);
+    assert_eq!((interval_ms(&cluster), cluster.nodes[&name(0)].peers()[0].overhead_per_mille), (50, 0));
+    cluster.run(120_000);
+    assert_eq!(interval_ms(&cluster), 15_000, "a quiet link goes to the longest interval");
+    cluster.assert_converged();
+}
+
+#[test]
+fn batches_that_come_twice_are_overhead() {
+    let mut cluster = Cluster::new(2, Limits::default());
+    cluster.run(1_000);
+    for round in 0..10 {
+        let path = vec![b"k".as_slice().into()];
+        let action = replica::Action::Set(crdt::Value::from(format!("round {round}").as_str()));
+        let intent = replica::Intent { namespace: crdt::Namespace(0), path, action };
+        let node = cluster.nodes.get_mut(&name(0)).expect("known");
+        node.commit(cluster.now, &[intent]).expect("the node takes writes");
+        cluster.effects(&name(0));
+        let copies: Vec<_> = cluster.mail.iter().cloned().collect();
+        cluster.mail.extend(copies);
+        cluster.settle();
+    }
+    let [own, peer] = [0, 1].map(|index| cluster.nodes[&name(index)].peers()[0].overhead_per_mille);
+    assert_eq!((own, peer), (0, 1_000), "as much came again as was new");
+}
+
+#[test]
+fn nodes_do_not_tell_in_one_moment_for_ever() {
+    let mut cluster = Cluster::new(3, Limits::default());
+    cluster.run(120_000);
+    let mut due: Vec<u64> = Vec::new();
+    for _ in 0..300 {
+        cluster.run(100);
+        due.extend(cluster.nodes.values().filter_map(replica::Node::poll_timeout));
+    }
+    due.sort_unstable();
+    due.dedup();
+    // Without jitter all six links would be due together, every fifteen seconds.
+    assert!(due.len() > 6, "{due:?}");
+}

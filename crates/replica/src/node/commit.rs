@@ -87,6 +87,14 @@ impl From<CounterOverflow> for CommitError {
     }
 }
 
+/// What follows when a batch is durable.
+struct Committed {
+    /// A client is told.
+    acknowledge: bool,
+    /// The database shows it already.
+    is_shown: bool,
+}
+
 /// A change without its dot.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Draft {
@@ -97,6 +105,13 @@ pub(crate) struct Draft {
 }
 
 impl Draft {
+    /// The object that it changes.
+    pub(crate) fn key(&self) -> Option<Key> {
+        let (first, rest) = self.path.split_first()?;
+        let kind = if rest.is_empty() { self.op.kind() } else { Kind::Map };
+        Some(Key::new(self.namespace, kind, first))
+    }
+
     fn bytes(&self) -> usize {
         let values = match &self.op {
             Op::Register(delta) => delta.write.as_ref().map_or(0, Value::payload_bytes),
@@ -142,7 +157,9 @@ impl Node {
             }
         }
         self.undo(before);
-        let batch = self.commit_part(now, hlc, drafts, false, true);
+        let weighed = self.weigh(&drafts);
+        let batch = self.commit_part(now, hlc, drafts, false, Committed { acknowledge: true, is_shown: true });
+        self.hold_back(now, &[batch], weighed);
         self.work(now);
         Ok(batch)
     }
@@ -240,9 +257,17 @@ impl Node {
         object
     }
 
-    /// Commits drafts of a drain: one batch, or several that belong together. They are split before dots are
-    /// given, so that no two parts share one.
+    /// Commits drafts of a drain: one batch, or several that belong together.
     pub(crate) fn commit_drafts(&mut self, now: Now, drafts: Vec<Draft>) -> Vec<BatchId> {
+        let weighed = self.weigh(&drafts);
+        let batches = self.commit_parts(now, drafts, true);
+        self.hold_back(now, &batches, weighed);
+        batches
+    }
+
+    /// Commits what belongs together, in as many batches as it takes. It is split before dots are given, so that no two
+    /// parts share one. `is_shown`: the database shows it already.
+    pub(super) fn commit_parts(&mut self, now: Now, drafts: Vec<Draft>, is_shown: bool) -> Vec<BatchId> {
         let changes_max = self.setup.limits.batch_changes_max.clamp(1, CHANGES_MAX as usize);
         let mut parts: Vec<Vec<Draft>> = Vec::new();
         let mut bytes = 0;
@@ -259,13 +284,20 @@ impl Node {
         let mut batches = Vec::new();
         for (place, part) in parts.into_iter().enumerate() {
             let hlc = self.clock.tick(now.wall_ms);
-            batches.push(self.commit_part(now, hlc, part, place + 1 < count, false));
+            batches.push(self.commit_part(
+                now,
+                hlc,
+                part,
+                place + 1 < count,
+                Committed { acknowledge: false, is_shown },
+            ));
         }
         batches
     }
 
     /// Gives the next dot to a batch, makes it part of the state, and lets it become durable.
-    fn commit_part(&mut self, now: Now, hlc: Hlc, drafts: Vec<Draft>, more: bool, acknowledge: bool) -> BatchId {
+    fn commit_part(&mut self, now: Now, hlc: Hlc, drafts: Vec<Draft>, more: bool, committed: Committed) -> BatchId {
+        let Committed { acknowledge, is_shown } = committed;
         let replica = self.replica();
         let id = BatchId { replica, seq: self.log.head(replica) + 1 };
         let context = self.context_of(&drafts);
@@ -286,7 +318,7 @@ impl Node {
         write_vector(&mut writer, &self.claimed);
         self.put_meta(Meta::Claimed, writer.into_bytes());
         self.put_clock();
-        self.after_durable(Then::Committed { batch: id, acknowledge });
+        self.after_durable(Then::Committed { batch: id, acknowledge, is_shown });
         id
     }
 

@@ -253,7 +253,9 @@ fn paths_of(report: &Report) -> &'static [Path] {
         Report::Repaired { .. } => &[Path::Repaired],
         Report::BufferFull => &[Path::BufferOverflow],
         Report::LogCut { .. } => &[Path::LogCut],
-        Report::WrongCluster { .. }
+        Report::BlastHeld { .. }
+        | Report::BlastEnded { .. }
+        | Report::WrongCluster { .. }
         | Report::EpochFork { .. }
         | Report::StoreFailed
         | Report::Diverged { .. }

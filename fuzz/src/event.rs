@@ -110,7 +110,9 @@ impl<'a> Event<'a> {
             Code::Offer => self.offer(machine),
             Code::SqlFailure => self.sql_failure(machine),
             Code::Release => {
-                machine.node.release(machine.now, stranger(self.parameter));
+                for held in machine.node.held() {
+                    let _forked = machine.node.release(machine.now, held.batch);
+                }
                 machine.settle();
             }
         }

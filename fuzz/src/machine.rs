@@ -84,6 +84,9 @@ fn limits() -> Limits {
         gc_slice_keys: 3,
         gc_threshold: 2,
         batch_changes_max: 4,
+        blast_objects_min: 2,
+        blast_share_percent: 30,
+        blast_preimage_bytes_max: 500,
     }
 }
 

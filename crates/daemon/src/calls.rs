@@ -210,6 +210,7 @@ const fn reason_name(reason: HeldReason) -> &'static str {
         HeldReason::Forked => "forked",
         HeldReason::Fenced => "fenced",
         HeldReason::Quarantined => "quarantined",
+        HeldReason::Blast => "blast",
     }
 }
 

@@ -31,6 +31,15 @@ pub struct Limits {
     /// Remains above which the next slice of collection comes after a tenth of [`Intervals::gc_ms`], if the last one
     /// collected anything (`CRDT_GC_THRESHOLD`). It only shortens that wait, and starts no collection.
     pub gc_threshold: u64,
+    /// A commit that changes or removes more objects of one table than this, and more than
+    /// [`Limits::blast_share_percent`] of them, is held ([`Intervals::blast_hold_ms`]). Too small, and everyday work
+    /// of a small site is held.
+    pub blast_objects_min: usize,
+    /// Share of a table, in percent, above which a commit is held; from 100 on nothing is.
+    pub blast_share_percent: u8,
+    /// Bytes of what objects were before held commits, kept for discarding them, over all that are held. A commit above
+    /// it is held and cannot be discarded. It is memory.
+    pub blast_preimage_bytes_max: usize,
 }
 
 impl Default for Limits {
@@ -47,6 +56,9 @@ impl Default for Limits {
             snapshot_preimage_bytes_max: 64 << 20,
             gc_slice_keys: 1_000,
             gc_threshold: 10_000,
+            blast_objects_min: 1_000,
+            blast_share_percent: 5,
+            blast_preimage_bytes_max: 64 << 20,
         }
     }
 }
@@ -86,6 +98,9 @@ pub struct Intervals {
     pub listen_ms: u64,
     /// A restored node waits this long for members to be heard before it looks at its database.
     pub recovery_wait_ms: u64,
+    /// How long the sending of a commit is held that changed much of a table at once, if nobody decides; 0 turns that
+    /// off. All that this node writes waits behind it.
+    pub blast_hold_ms: u64,
 }
 
 impl Default for Intervals {
@@ -105,6 +120,7 @@ impl Default for Intervals {
             skew_fence_ms: 24 * 3_600_000,
             listen_ms: 1_000,
             recovery_wait_ms: 30_000,
+            blast_hold_ms: 15 * 60_000,
         }
     }
 }

@@ -3,6 +3,7 @@
 use crdt::{BatchId, ReplicaId};
 
 use crate::host::{RowId, RowImage, SqlRequest};
+use crate::node::{Blast, BlastEnd};
 use crate::record::{RecordKey, WriteGroup};
 
 /// Something to be done outside. Effects are taken with [`crate::Node::poll_effect`], in order.
@@ -174,6 +175,21 @@ pub enum Report {
         /// The new floor.
         floor: u64,
     },
+    /// A commit changed so much of a table at once that its sending is held, and with it all that this node writes from
+    /// here on, until an operator decides or [`crate::Intervals::blast_hold_ms`] are over.
+    BlastHeld {
+        /// Its first batch: the id to release or discard it by.
+        batch: BatchId,
+        /// What it did.
+        blast: Blast,
+    },
+    /// A held commit is not held any more.
+    BlastEnded {
+        /// Its first batch.
+        batch: BatchId,
+        /// Why.
+        end: BlastEnd,
+    },
     /// A collection slice ended.
     Collected {
         /// Remains that waited before it.
@@ -213,6 +229,7 @@ impl Report {
             Self::Quarantined { .. } => "ERR_QUARANTINED",
             Self::SnapshotInterrupted { .. } => "ERR_SNAPSHOT_INTERRUPTED",
             Self::Diverged { .. } => "ERR_DIVERGED",
+            Self::BlastHeld { .. } => "ERR_BLAST_HELD",
             Self::ReplicaMinted { .. }
             | Self::OutOfBandWrite { .. }
             | Self::UnknownChange { .. }
@@ -220,6 +237,7 @@ impl Report {
             | Self::Repaired { .. }
             | Self::BufferFull
             | Self::LogCut { .. }
+            | Self::BlastEnded { .. }
             | Self::Collected { .. } => return None,
         })
     }

@@ -21,8 +21,8 @@ pub use config::{Intervals, Limits};
 pub use effect::{Effect, MintReason, Report};
 pub use epoch::{Epoch, Member, SignedEpoch};
 pub use node::{
-    Action, CommitError, Continuity, GATHERED_BYTES_MAX, GATHERED_CHANGES_MAX, Gauges, HeldReason, HeldView, Intent,
-    Node, OpenError, PeerView, Setup, Start, Unready,
+    Action, Blast, BlastEnd, BlastView, CommitError, Continuity, GATHERED_BYTES_MAX, GATHERED_CHANGES_MAX, Gauges,
+    HeldError, HeldReason, HeldView, Intent, Node, OpenError, PeerView, Setup, Start, Unready,
 };
 pub use record::{Durable, Found, Meta, Record, RecordKey, Ticket, WriteGroup};
 pub use signer::Signer;

@@ -52,6 +52,12 @@ impl Matrix {
         self.latest.values()
     }
 
+    /// How much of a stream others than one member have.
+    pub(crate) fn received_by_others(&self, member: &str, replica: ReplicaId) -> u64 {
+        let others = self.latest.iter().filter(|(other, _)| *other != member);
+        others.map(|(_, row)| row.received.seq(replica)).max().unwrap_or(0)
+    }
+
     pub(crate) fn stable(&self) -> &VersionVector {
         &self.stable
     }

@@ -36,6 +36,10 @@ pub enum RecordKey {
     Remains(BatchId),
     /// A batch that is held back from applying or sending.
     Held(BatchId),
+    /// An own group whose sending is held, by its first batch.
+    Brake(BatchId),
+    /// A part of what the objects of such a group were before it.
+    Preimage(BatchId, u32),
 }
 
 /// The single records.
@@ -69,9 +73,18 @@ impl RecordKey {
         let mut bytes = vec![self.tag()];
         match self {
             Self::Meta(meta) => bytes.push(*meta as u8),
-            Self::Batch(batch) | Self::Drained(batch) | Self::Remains(batch) | Self::Held(batch) => {
+            Self::Batch(batch)
+            | Self::Drained(batch)
+            | Self::Remains(batch)
+            | Self::Held(batch)
+            | Self::Brake(batch) => {
                 bytes.extend_from_slice(&batch.replica.to_bytes());
                 bytes.extend_from_slice(&batch.seq.to_be_bytes());
+            }
+            Self::Preimage(batch, part) => {
+                bytes.extend_from_slice(&batch.replica.to_bytes());
+                bytes.extend_from_slice(&batch.seq.to_be_bytes());
+                bytes.extend_from_slice(&part.to_be_bytes());
             }
             Self::Object(key) | Self::Shadow(key) => bytes.extend_from_slice(key),
             Self::Row(node) => bytes.extend_from_slice(node.as_bytes()),
@@ -88,11 +101,12 @@ impl RecordKey {
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
         let (tag, rest) = bytes.split_first().ok_or(DecodeError::Truncated { at: 0 })?;
         let invalid = DecodeError::Invalid { what: "record key", at: 1 };
-        let batch = || {
-            let (replica, seq) = rest.split_at_checked(ReplicaId::BYTES).ok_or(invalid)?;
+        let batch_of = |bytes: &[u8]| {
+            let (replica, seq) = bytes.split_at_checked(ReplicaId::BYTES).ok_or(invalid)?;
             let replica = ReplicaId::from_bytes(replica.try_into().map_err(|_| invalid)?);
             Ok(BatchId { replica, seq: u64::from_be_bytes(seq.try_into().map_err(|_| invalid)?) })
         };
+        let batch = || batch_of(rest);
         let number = || rest.try_into().map(u64::from_be_bytes).map_err(|_| invalid);
         Ok(match tag {
             0 => match rest {
@@ -108,6 +122,11 @@ impl RecordKey {
             7 => Self::Drained(batch()?),
             8 => Self::Remains(batch()?),
             9 => Self::Held(batch()?),
+            10 => Self::Brake(batch()?),
+            11 => {
+                let (batch, part) = rest.split_last_chunk().ok_or(invalid)?;
+                Self::Preimage(batch_of(batch)?, u32::from_be_bytes(*part))
+            }
             _ => return Err(invalid),
         })
     }
@@ -124,6 +143,8 @@ impl RecordKey {
             Self::Drained(_) => 7,
             Self::Remains(_) => 8,
             Self::Held(_) => 9,
+            Self::Brake(_) => 10,
+            Self::Preimage(..) => 11,
         }
     }
 }
@@ -246,6 +267,8 @@ mod tests {
             RecordKey::Drained(batch),
             RecordKey::Remains(batch),
             RecordKey::Held(batch),
+            RecordKey::Brake(batch),
+            RecordKey::Preimage(batch, 3),
         ]);
         for key in keys {
             assert_eq!(RecordKey::from_bytes(&key.to_bytes()), Ok(key));

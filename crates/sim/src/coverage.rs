@@ -193,6 +193,12 @@ kinds! {
         Joined,
         /// A second key was used in a rotation.
         KeyRotated,
+        /// A commit that changed much of a table was kept from being sent.
+        BlastHeld,
+        /// An operator released it.
+        BlastReleased,
+        /// Nobody decided in time.
+        BlastExpired,
     }
 }
 

@@ -238,6 +238,7 @@ impl Swarm {
             gc_slice_keys: small(random, 2, 30, usual.gc_slice_keys),
             gc_threshold: random.range(5, 200),
             batch_changes_max: small(random, 3, 30, usual.batch_changes_max),
+            ..usual
         }
     }
 

@@ -1,7 +1,7 @@
 //! How one record lies in a store with byte keys and byte values.
 //!
 //! ```text
-//! key, as long as it fits:  RecordKey::to_bytes()                     (first byte 0..=9, below 0x80)
+//! key, as long as it fits:  RecordKey::to_bytes()                     (first byte 0..=11, below 0x80)
 //! key, longer:              0x80 | first byte, SHA-256 of the key     (33 bytes)
 //! value:                    format 1 (1 byte), checksum (8, little-endian), body
 //! body of a short key:      the record's bytes

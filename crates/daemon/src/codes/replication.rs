@@ -86,6 +86,23 @@ pub(super) const CODES: &[Code] = &[
         "Keep both folders (`crdt-engine backup`), report it, and join the one anew whose content is wrong.",
     ),
     code(
+        "ERR_BLAST_HELD",
+        Exit::Temporary,
+        "A commit changed or removed more than limits.blast_objects_min objects of a table and more than \
+         limits.blast_share_percent of them. It is committed and durable here; its sending is held for up to \
+         blast_hold_ms, and with it all that this node writes afterwards.",
+        "A search-replace, a bulk delete, a migration, or an attack.",
+        "`crdt-engine held list` shows it; `release` sends it at once, `discard` writes the values from before again.",
+    ),
+    code(
+        "ERR_HELD_REFUSED",
+        Exit::Data,
+        "What is held cannot be released or discarded like this. Nothing has changed.",
+        "The message says which: a stream with two versions of one batch, a stream of another node, or a commit whose \
+         old values were too large to be kept, are damaged, or cannot be written again.",
+        "Release what cannot be discarded and mend it by hand; evict the node of a stream that cannot go on.",
+    ),
+    code(
         "ERR_NOT_HELD",
         Exit::Data,
         "Nothing with this name is held. Nothing has changed.",

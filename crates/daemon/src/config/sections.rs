@@ -322,8 +322,8 @@ impl Read<'_> {
             snapshot_preimage_bytes_max: self.size("limits.snapshot_preimage_bytes_max"),
             gc_slice_keys: self.size("gc.slice_keys"),
             gc_threshold: self.number("gc.threshold"),
-            // Of a database behind the node, which is not here yet.
-            rows_per_step: ReplicaLimits::default().rows_per_step,
+            // Of a database behind the node, which is not here yet; and of the blast brake.
+            ..ReplicaLimits::default()
         }
     }
 

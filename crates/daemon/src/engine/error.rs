@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 
-use replica::OpenError;
+use replica::{HeldError, OpenError};
 use store::StoreError;
 use transport::membership::MembershipError;
 use transport::{PeersError, StartError};
@@ -73,6 +73,8 @@ pub enum RequestError {
         /// The name that was given.
         id: String,
     },
+    /// What is held stays held, and why.
+    Held(HeldError),
     /// It is not built.
     NotBuilt {
         /// What.
@@ -166,6 +168,7 @@ impl RequestError {
             Self::NotMember { .. } => "ERR_NOT_MEMBER",
             Self::NotHeld { .. } => "ERR_NOT_HELD",
             Self::Forked { .. } => "ERR_IDEMPOTENCY_VIOLATION",
+            Self::Held(error) => error.code(),
             Self::NotBuilt { .. } => "ERR_NOT_BUILT",
             Self::Peers(error) => error.code(),
         }
@@ -184,6 +187,7 @@ impl fmt::Display for RequestError {
                 formatter,
                 "{id:?} exists in two versions and cannot be released: evict the node that wrote both, and let it join anew"
             ),
+            Self::Held(error) => error.fmt(formatter),
             Self::NotBuilt { what } => write!(formatter, "{what} is not built yet; nothing has changed"),
             Self::Peers(error) => error.fmt(formatter),
         }

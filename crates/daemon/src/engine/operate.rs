@@ -72,22 +72,29 @@ impl Core {
         }
     }
 
-    /// Lets a held stream go on.
+    /// Lets a held stream go on, or sends a held commit.
     pub(crate) fn release(&mut self, id: &str) -> Result<(), RequestError> {
         let held = self.find_held(id)?;
         if held.reason == HeldReason::Forked {
             return Err(RequestError::Forked { id: id.to_owned() });
         }
-        self.node.release(self.at.now, held.batch.replica);
+        self.node.release(self.at.now, held.batch).map_err(RequestError::Held)?;
         self.drive();
-        self.log.info("an operator has released a stream", &[("id", &id)]);
+        self.log.info("an operator has released what was held", &[("id", &id)]);
         Ok(())
     }
 
-    /// Drops what is held, which the node cannot do yet: a batch that is left out must be left out everywhere.
+    /// Takes a held commit back. A stream of another node the node cannot drop: a batch that is left out must be left out
+    /// everywhere.
     pub(crate) fn discard(&mut self, id: &str) -> Result<(), RequestError> {
-        self.find_held(id)?;
-        Err(RequestError::NotBuilt { what: "dropping what is held" })
+        let held = self.find_held(id)?;
+        if held.reason != HeldReason::Blast {
+            return Err(RequestError::NotBuilt { what: "dropping a held stream" });
+        }
+        self.node.discard(self.at.now, held.batch).map_err(RequestError::Held)?;
+        self.drive();
+        self.log.info("an operator has discarded what was held", &[("id", &id)]);
+        Ok(())
     }
 
     fn find_held(&self, id: &str) -> Result<HeldView, RequestError> {

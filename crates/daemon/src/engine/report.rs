@@ -106,6 +106,20 @@ pub(super) fn log(log: &Log, report: &Report) {
             "the log was cut although a member lacks what was cut: it will take a snapshot when it is back",
             &[("replica", replica), ("floor", floor)],
         ),
+        Report::BlastHeld { batch, blast } => line(
+            error,
+            "a commit changed so much of a table that its sending is held, and all writes of this node with it; release \
+             or discard it",
+            &[
+                ("batch", batch),
+                ("table", &blast.table.as_deref().unwrap_or_default()),
+                ("touched", &blast.touched),
+                ("rows", &blast.rows),
+            ],
+        ),
+        Report::BlastEnded { batch, end } => {
+            line(info, "a held commit is not held any more", &[("batch", batch), ("why", &end)])
+        }
         Report::Collected { attempted, collected } => {
             line(Level::Debug, "a slice of collection ended", &[("attempted", attempted), ("collected", collected)])
         }

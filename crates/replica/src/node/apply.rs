@@ -182,6 +182,7 @@ impl Node {
         self.applied.advance(batch.replica, batch.seq);
         self.put_applied();
         self.note_remains(batch, remains);
+        self.population.changes(touched.len());
         for key in &touched {
             self.put_object(key);
             self.row_changed(key);

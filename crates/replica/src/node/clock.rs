@@ -194,6 +194,15 @@ impl Node {
         self.put(RecordKey::Held(batch), Some(vec![hold as u8]));
     }
 
+    /// An operator lets a stopped stream go on.
+    pub(super) fn release_stream(&mut self, batch: BatchId, hold: Hold) {
+        self.held.remove(&batch.replica);
+        self.put(RecordKey::Held(batch), None);
+        if hold == Hold::Fenced {
+            self.clock.release(batch.replica);
+        }
+    }
+
     /// When the next delayed batch may be applied.
     pub(super) fn skew_timer(&self) -> Option<u64> {
         let waiting = self.skew_reported.iter().filter_map(|batch| self.log.get(*batch));

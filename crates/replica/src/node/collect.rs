@@ -129,7 +129,7 @@ impl Node {
         let everybody = self.matrix.received_by_all(&self.epoch);
         let mut floors: BTreeMap<ReplicaId, u64> = BTreeMap::new();
         for (replica, stream) in self.log.streams() {
-            let here = self.shown.seq(replica).min(stream.durable());
+            let here = self.spare(replica, stream) + stream.floor();
             floors.insert(replica, everybody.seq(replica).min(here));
         }
         let mut cut = false;
@@ -168,9 +168,10 @@ impl Node {
         is_over && !self.is_installing() && self.log.streams().any(|(replica, stream)| self.spare(replica, stream) > 0)
     }
 
-    /// Batches of a stream that a log over its cap can do without: what is applied here can be had by snapshot.
+    /// Batches of a stream that a log over its cap can do without: what is applied here, and not held, can be had by
+    /// snapshot.
     fn spare(&self, replica: ReplicaId, stream: &Stream) -> u64 {
-        self.shown.seq(replica).min(stream.durable()).saturating_sub(stream.floor())
+        self.shown.seq(replica).min(self.offered(replica)).saturating_sub(stream.floor())
     }
 
     /// When a log over its cap is cut; `None` while no cut would take anything.
@@ -198,6 +199,7 @@ impl Node {
             for key in self.remains.take(batch) {
                 let before = self.preimage(&key);
                 if self.keyspace.collect(&key) > 0 {
+                    self.population.changes(1);
                     self.keep_preimage_as(&key, before);
                     self.put_object(&key);
                     self.row_changed(&key);
@@ -235,6 +237,7 @@ impl Node {
             let (key, path, dot) = &entry;
             let before = self.preimage(key);
             if self.keyspace.forget(key, path, *dot) {
+                self.population.changes(1);
                 self.keep_preimage_as(key, before);
                 self.put_object(key);
             }

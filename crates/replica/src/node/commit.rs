@@ -92,6 +92,14 @@ impl From<CounterOverflow> for CommitError {
     }
 }
 
+/// What follows when a batch is durable.
+struct Committed {
+    /// A client is told.
+    acknowledge: bool,
+    /// The database shows it already.
+    is_shown: bool,
+}
+
 /// A change without its dot.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Draft {
@@ -102,6 +110,13 @@ pub(crate) struct Draft {
 }
 
 impl Draft {
+    /// The object that it changes.
+    pub(crate) fn key(&self) -> Option<Key> {
+        let (first, rest) = self.path.split_first()?;
+        let kind = if rest.is_empty() { self.op.kind() } else { Kind::Map };
+        Some(Key::new(self.namespace, kind, first))
+    }
+
     fn bytes(&self) -> usize {
         let values = match &self.op {
             Op::Register(delta) => delta.write.as_ref().map_or(0, Value::payload_bytes),
@@ -163,13 +178,16 @@ impl Node {
         }
         let mut gathered = self.gathered.take().unwrap_or_else(|| self.begin_batch(now));
         let mut drafts = self.draft_all(&gathered, intents);
+        let mut weighed = drafts.as_ref().ok().and_then(|drafts| self.weigh(drafts));
         let count = gathered.changes.len() + drafts.as_ref().map_or(0, Vec::len);
-        if count > GATHERED_CHANGES_MAX && !gathered.changes.is_empty() {
+        // What may be held back is a batch of its own: other commands have nothing to do with it.
+        if (count > GATHERED_CHANGES_MAX || weighed.is_some()) && !gathered.changes.is_empty() {
             self.gathered = Some(gathered);
             self.seal(now);
             // Their dots were those of the batch that is gone.
             gathered = self.begin_batch(now);
             drafts = self.draft_all(&gathered, intents);
+            weighed = drafts.as_ref().ok().and_then(|drafts| self.weigh(drafts));
         }
         let result = drafts.map(|drafts| {
             let changes: Vec<Change> = drafts.into_iter().map(Draft::into_change).collect();
@@ -181,6 +199,11 @@ impl Node {
         // A batch that begins with a refused command never was.
         if result.is_ok() || gathered.bytes > 0 {
             self.gathered = Some(gathered);
+        }
+        if let (Ok(batch), true) = (&result, weighed.is_some()) {
+            self.seal_gathered(now);
+            self.hold_back(now, &[*batch], weighed);
+            self.work(now);
         }
         result
     }
@@ -197,7 +220,7 @@ impl Node {
         let Some(Gathered { id, hlc, changes, absorbed, .. }) = self.gathered.take() else { return false };
         let batch = self.log_own(now, id, hlc, false, changes);
         self.settle_absorbed(id, absorbed);
-        self.note_committed(id, &batch.header.context, true);
+        self.note_committed(id, &batch.header.context, Committed { acknowledge: true, is_shown: true });
         true
     }
 
@@ -321,9 +344,17 @@ impl Node {
         object
     }
 
-    /// Commits drafts of a drain: one batch, or several that belong together. They are split before dots are
-    /// given, so that no two parts share one.
+    /// Commits drafts of a drain: one batch, or several that belong together.
     pub(crate) fn commit_drafts(&mut self, now: Now, drafts: Vec<Draft>) -> Vec<BatchId> {
+        let weighed = self.weigh(&drafts);
+        let batches = self.commit_parts(now, drafts, true);
+        self.hold_back(now, &batches, weighed);
+        batches
+    }
+
+    /// Commits what belongs together, in as many batches as it takes. It is split before dots are given, so that no two
+    /// parts share one. `is_shown`: the database shows it already.
+    pub(super) fn commit_parts(&mut self, now: Now, drafts: Vec<Draft>, is_shown: bool) -> Vec<BatchId> {
         let changes_max = self.setup.limits.batch_changes_max.clamp(1, CHANGES_MAX as usize);
         let mut parts: Vec<Vec<Draft>> = Vec::new();
         let mut bytes = 0;
@@ -340,13 +371,19 @@ impl Node {
         let mut batches = Vec::new();
         for (place, part) in parts.into_iter().enumerate() {
             let hlc = self.clock.tick(now.wall_ms);
-            batches.push(self.commit_part(now, hlc, part, place + 1 < count));
+            batches.push(self.commit_part(
+                now,
+                hlc,
+                part,
+                place + 1 < count,
+                Committed { acknowledge: false, is_shown },
+            ));
         }
         batches
     }
 
     /// Gives the next dot to a part of a drain, makes it part of the state, and lets it become durable.
-    fn commit_part(&mut self, now: Now, hlc: Hlc, drafts: Vec<Draft>, more: bool) -> BatchId {
+    fn commit_part(&mut self, now: Now, hlc: Hlc, drafts: Vec<Draft>, more: bool, committed: Committed) -> BatchId {
         let replica = self.replica();
         let id = BatchId { replica, seq: self.log.head(replica) + 1 };
         let changes = drafts.into_iter().map(Draft::into_change).collect();
@@ -356,7 +393,7 @@ impl Node {
             && self.log.get(BatchId { seq: id.seq - 1, ..id }).is_some_and(|last| last.header.more);
         self.absorb_changes(if shared { BatchId { seq: id.seq - 1, ..id } } else { id }, batch.changes);
         self.applied.advance(id.replica, id.seq);
-        self.note_committed(id, &batch.header.context, false);
+        self.note_committed(id, &batch.header.context, committed);
         id
     }
 
@@ -373,13 +410,14 @@ impl Node {
     }
 
     /// An own batch is part of log and state: lets it become durable.
-    fn note_committed(&mut self, id: BatchId, context: &VersionVector, acknowledge: bool) {
+    fn note_committed(&mut self, id: BatchId, context: &VersionVector, committed: Committed) {
         self.claimed.join(context);
         let mut writer = crdt::pack::Writer::new();
         write_vector(&mut writer, &self.claimed);
         self.put_meta(Meta::Claimed, writer.into_bytes());
         self.put_clock();
-        self.after_durable(Then::Committed { batch: id, acknowledge });
+        let Committed { acknowledge, is_shown } = committed;
+        self.after_durable(Then::Committed { batch: id, acknowledge, is_shown });
     }
 
     /// What must be applied before a batch with these changes: what was applied since the batch before, and

@@ -3,16 +3,38 @@
 use core::fmt;
 
 use crdt::mutant::{Mutant, active};
-use crdt::{BatchId, Fingerprint, ReplicaId, VersionVector};
+use crdt::object::JournalEntry;
+use crdt::{BatchId, Fingerprint, Hlc, Key, Keyspace, ReplicaId, RowView, VersionVector};
 
-use super::{Hold, Node};
+use super::{BlastView, Hold, Node};
 use crate::epoch::{Epoch, SignedEpoch};
+use crate::host::RowId;
 use crate::matrix::MatrixRow;
 use crate::message::Message;
+use crate::snapshot::Donor;
 use crate::time::Now;
 
 /// Least time between two questions for one peer's digest: a digest may be as long as the list of all replicas.
 const ASK_MS: u64 = 20;
+
+/// Sizes that have caps or are shown.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Gauges {
+    /// Batches that wait beyond a gap.
+    pub beyond_gap_batches: usize,
+    /// Bytes of the log.
+    pub log_bytes: usize,
+    /// Batches in the log.
+    pub log_batches: usize,
+    /// Bytes of old objects kept for snapshots that are being given.
+    pub snapshot_preimage_bytes: usize,
+    /// Keys with remains of removals that are not collected.
+    pub remains: usize,
+    /// Streams and commits that are held until an operator acts.
+    pub held: usize,
+    /// Bytes of what objects were before held commits.
+    pub blast_preimage_bytes: usize,
+}
 
 /// Another node, as this one knows it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -38,13 +60,15 @@ pub struct PeerView {
     pub digests_heard: u64,
 }
 
-/// A stream that is stopped until a person acts.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// A stream that is stopped, or an own commit whose sending waits, until a person acts.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct HeldView {
-    /// Its first batch that was not applied.
+    /// Its first batch that was not applied, or not sent: its id for [`Node::release`] and [`Node::discard`].
     pub batch: BatchId,
     /// Why.
     pub reason: HeldReason,
+    /// What is known of a held commit.
+    pub blast: Option<BlastView>,
 }
 
 /// Why a stream is stopped.
@@ -56,6 +80,8 @@ pub enum HeldReason {
     Fenced,
     /// The batch does not decode, or holds a kind of change that this build does not know.
     Quarantined,
+    /// An own commit changed so much of a table that its sending is held.
+    Blast,
 }
 
 /// Why a node takes no writes of clients. All but the first pass by themselves.
@@ -157,14 +183,18 @@ impl Node {
         names.into_iter().map(view).collect()
     }
 
-    /// Streams that are stopped, by replica.
+    /// Streams that are stopped, by replica; then own commits that are held, in the order in which they were made.
     pub fn held(&self) -> Vec<HeldView> {
         let reason = |hold: Hold| match hold {
             Hold::Forked => HeldReason::Forked,
             Hold::Fenced => HeldReason::Fenced,
             Hold::Quarantined => HeldReason::Quarantined,
         };
-        self.held.values().map(|(batch, hold)| HeldView { batch: *batch, reason: reason(*hold) }).collect()
+        let streams = self.held.values();
+        let streams = streams.map(|(batch, hold)| HeldView { batch: *batch, reason: reason(*hold), blast: None });
+        let commits = self.blast_views();
+        let commits = commits.map(|(batch, view)| HeldView { batch, reason: HeldReason::Blast, blast: Some(view) });
+        streams.chain(commits).collect()
     }
 
     /// Every replica id that this node has used, the one in use last.
@@ -181,7 +211,7 @@ impl Node {
     /// Asks for a digest now, of `peer` or of everybody whose hello fitted; who is asked answers at once. Nobody is asked
     /// twice in [`ASK_MS`]. When it has come, [`PeerView::digests_heard`] has grown.
     pub fn ask_digests(&mut self, now: Now, peer: Option<&str>) {
-        if self.failed {
+        if !self.enter(now) {
             return;
         }
         let asked = |node: &str| peer.is_none_or(|peer| peer == node);
@@ -204,5 +234,86 @@ impl Node {
             link.digest_at_mono_ms = now.mono_ms;
         }
         self.handle_timeout(now);
+    }
+
+    /// The state.
+    pub fn keyspace(&self) -> &Keyspace {
+        &self.keyspace
+    }
+
+    /// What the state includes.
+    pub fn applied(&self) -> &VersionVector {
+        &self.applied
+    }
+
+    /// What the database shows, durably: what others are told.
+    pub fn shown(&self) -> &VersionVector {
+        &self.shown
+    }
+
+    /// What stands in the log, durably.
+    pub fn received(&self) -> VersionVector {
+        self.log.durable_vector()
+    }
+
+    /// The replica id in use.
+    pub fn replica(&self) -> ReplicaId {
+        self.replicas.last().copied().unwrap_or_default()
+    }
+
+    /// What every member has.
+    pub fn stable(&self) -> &VersionVector {
+        self.matrix.stable()
+    }
+
+    /// The last moment that the clock gave or followed.
+    pub fn clock(&self) -> Hlc {
+        self.clock.last()
+    }
+
+    /// What the database shall show of a row.
+    pub fn view(&self, row: &RowId) -> RowView {
+        self.repaired_view(row)
+    }
+
+    /// Everything that is present and not shown.
+    pub fn journal(&self) -> Vec<(Key, JournalEntry)> {
+        let entries = |key: Key| {
+            let journal = self.keyspace.object(&key).map_or_else(Vec::new, |object| object.journal());
+            journal.into_iter().map(move |entry| (key.clone(), entry))
+        };
+        self.keyspace.journaled().flat_map(entries).collect()
+    }
+
+    /// True when nothing received waits to be applied, and the database has nothing to be told or asked.
+    pub fn is_settled(&self) -> bool {
+        let waiting = self
+            .log
+            .streams()
+            .any(|(replica, stream)| stream.head() > self.applied.seq(replica) && !self.waits_for_a_person(replica));
+        !waiting && self.install.is_none() && !self.rebuild && !self.gate.is_waiting() && self.host_is_settled()
+    }
+
+    /// True while the state is that of no vector: a snapshot is being joined, or damage was found and the
+    /// state is to be replaced. Nothing is applied, drained or committed then.
+    pub fn is_installing(&self) -> bool {
+        self.is_joining() || self.rebuild
+    }
+
+    pub(crate) fn is_joining(&self) -> bool {
+        self.install.as_ref().is_some_and(|install| install.joined.is_some())
+    }
+
+    /// Sizes that have caps or are shown.
+    pub fn gauges(&self) -> Gauges {
+        Gauges {
+            beyond_gap_batches: self.beyond.len(),
+            log_bytes: self.log.bytes(),
+            log_batches: self.log.len(),
+            snapshot_preimage_bytes: self.donors.values().map(Donor::preimage_bytes).sum(),
+            remains: self.remains.len(),
+            held: self.held.len() + self.brakes.len(),
+            blast_preimage_bytes: self.blast_preimage_bytes(),
+        }
     }
 }

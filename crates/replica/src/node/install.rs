@@ -87,6 +87,11 @@ impl Node {
                 self.send(&peer, &Message::Manifest(manifest));
                 continue;
             }
+            if !self.brakes.is_empty() {
+                // The state holds what must not be sent yet.
+                self.wanted_snapshots.insert(peer, at_least);
+                continue;
+            }
             self.snapshots_given += 1;
             let cut = self.applied.clone();
             // Two snapshots have one id only if they are the same, also over a restart of the donor.
@@ -243,6 +248,7 @@ impl Node {
             self.report(Report::StoreCorrupt { records: 1 });
             return self.drop_install();
         };
+        self.population.changes(touched.len());
         for key in &touched {
             self.put_object(key);
             self.row_changed(key);

@@ -5,6 +5,7 @@
 //! waits behind a gate.
 
 mod apply;
+mod blast;
 mod clock;
 mod collect;
 mod commit;
@@ -17,13 +18,12 @@ mod sync;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use crdt::object::JournalEntry;
-use crdt::{BatchId, Dot, Fingerprint, Hlc, Key, Keyspace, Name, ReplicaId, RowView, VersionVector};
+use crdt::{BatchId, Dot, Fingerprint, Key, Keyspace, Name, ReplicaId, VersionVector};
 
 use crate::config::{Intervals, Limits};
 use crate::effect::{Effect, MintReason, Report};
 use crate::epoch::{Epoch, SignedEpoch};
-use crate::host::{Host, RowId, Schema, SqlRequest};
+use crate::host::{Host, Schema, SqlRequest};
 use crate::log::Log;
 use crate::matrix::Matrix;
 use crate::record::{Durable, Found, Gate, Meta, Record, RecordKey, Ticket};
@@ -32,9 +32,10 @@ use crate::snapshot::{Donor, Install};
 use crate::time::Now;
 use crate::topology::{FullMesh, Source, Topology};
 
+pub use blast::{Blast, BlastEnd, BlastView, HeldError};
 pub(crate) use commit::Draft;
 pub use commit::{Action, CommitError, GATHERED_BYTES_MAX, GATHERED_CHANGES_MAX, Intent};
-pub use inspect::{HeldReason, HeldView, PeerView, Unready};
+pub use inspect::{Gauges, HeldReason, HeldView, PeerView, Unready};
 pub use open::OpenError;
 pub(crate) use sync::rows;
 
@@ -75,30 +76,13 @@ pub struct Start {
     pub continuity: Continuity,
 }
 
-/// Sizes that have caps or are shown.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Gauges {
-    /// Batches that wait beyond a gap.
-    pub beyond_gap_batches: usize,
-    /// Bytes of the log.
-    pub log_bytes: usize,
-    /// Batches in the log.
-    pub log_batches: usize,
-    /// Bytes of old objects kept for snapshots that are being given.
-    pub snapshot_preimage_bytes: usize,
-    /// Keys with remains of removals that are not collected.
-    pub remains: usize,
-    /// Streams that are held until an operator acts.
-    pub held: usize,
-}
-
 /// What waits for a group to be durable.
 #[derive(Debug)]
 pub(crate) enum Then {
     /// Batches of others up to here may be told.
     Received { batch: BatchId, from: String },
-    /// An own batch may be sent, and its client answered.
-    Committed { batch: BatchId, acknowledge: bool },
+    /// An own batch may be sent, and its client answered; the database may not show yet what it says.
+    Committed { batch: BatchId, acknowledge: bool, is_shown: bool },
     /// The database may be asked.
     Sql(SqlRequest),
     /// What the database shows may be told.
@@ -176,6 +160,9 @@ pub struct Node {
     /// Peers and shards whose divergence was reported.
     diverged: BTreeSet<(String, usize)>,
     held: BTreeMap<ReplicaId, (BatchId, Hold)>,
+    /// Own groups whose sending is held, in the order in which they were committed.
+    brakes: Vec<blast::Brake>,
+    population: blast::Population,
     turn: Option<(ReplicaId, usize)>,
     /// Skewed batches that were reported.
     skew_reported: BTreeSet<BatchId>,
@@ -287,30 +274,14 @@ impl Node {
         if self.failed {
             return None;
         }
-        let timers = [self.link_timer(), self.install_timer(), self.host_timer(), self.skew_timer(), self.cut_timer()];
-        timers.into_iter().flatten().chain([self.gc_at_mono_ms]).chain(self.listen_until_mono_ms).min()
+        let timers = [self.link_timer(), self.install_timer(), self.host_timer(), self.skew_timer()];
+        let timers = timers.into_iter().chain([self.cut_timer(), self.blast_timer()]);
+        timers.flatten().chain([self.gc_at_mono_ms]).chain(self.listen_until_mono_ms).min()
     }
 
     /// The next thing to be done outside.
     pub fn poll_effect(&mut self) -> Option<Effect> {
         self.effects.pop_front()
-    }
-
-    /// An operator lets a held stream go on: a fenced origin, a quarantined batch.
-    pub fn release(&mut self, now: Now, replica: ReplicaId) {
-        if !self.enter(now) {
-            return;
-        }
-        if let Some((batch, hold)) = self.held.get(&replica).copied()
-            && hold != Hold::Forked
-        {
-            self.held.remove(&replica);
-            self.put(RecordKey::Held(batch), None);
-            if hold == Hold::Fenced {
-                self.clock.release(replica);
-            }
-        }
-        self.work(now);
     }
 
     /// Pushes batches as `topology` says from now on; a node begins with [`FullMesh`].
@@ -333,6 +304,7 @@ impl Node {
             self.listen_until_mono_ms = None;
         }
         self.worked_at_mono_ms = now.mono_ms;
+        self.end_holds(now);
         self.give_snapshots();
         self.plan_pulls(now);
         self.apply_ready(now);
@@ -403,9 +375,11 @@ impl Node {
                 self.log.mark_durable(batch.replica, batch.seq);
                 self.push(now, &[batch], Source::Neighbour(&from));
             }
-            Then::Committed { batch, acknowledge } => {
+            Then::Committed { batch, acknowledge, is_shown } => {
                 self.log.mark_durable(batch.replica, batch.seq);
-                self.shown.advance(batch.replica, batch.seq);
+                if is_shown {
+                    self.shown.advance(batch.replica, batch.seq);
+                }
                 if acknowledge {
                     self.effect(Effect::Acknowledge(batch));
                 }
@@ -424,85 +398,5 @@ impl Node {
         self.replicas.push(replica);
         self.put_identity();
         self.report(Report::ReplicaMinted { replica, reason });
-    }
-
-    /// The state.
-    pub fn keyspace(&self) -> &Keyspace {
-        &self.keyspace
-    }
-
-    /// What the state includes.
-    pub fn applied(&self) -> &VersionVector {
-        &self.applied
-    }
-
-    /// What the database shows, durably: what others are told.
-    pub fn shown(&self) -> &VersionVector {
-        &self.shown
-    }
-
-    /// What stands in the log, durably.
-    pub fn received(&self) -> VersionVector {
-        self.log.durable_vector()
-    }
-
-    /// The replica id in use.
-    pub fn replica(&self) -> ReplicaId {
-        self.replicas.last().copied().unwrap_or_default()
-    }
-
-    /// What every member has.
-    pub fn stable(&self) -> &VersionVector {
-        self.matrix.stable()
-    }
-
-    /// The last moment that the clock gave or followed.
-    pub fn clock(&self) -> Hlc {
-        self.clock.last()
-    }
-
-    /// What the database shall show of a row.
-    pub fn view(&self, row: &RowId) -> RowView {
-        self.repaired_view(row)
-    }
-
-    /// Everything that is present and not shown.
-    pub fn journal(&self) -> Vec<(Key, JournalEntry)> {
-        let entries = |key: Key| {
-            let journal = self.keyspace.object(&key).map_or_else(Vec::new, |object| object.journal());
-            journal.into_iter().map(move |entry| (key.clone(), entry))
-        };
-        self.keyspace.journaled().flat_map(entries).collect()
-    }
-
-    /// True when nothing received waits to be applied, and the database has nothing to be told or asked.
-    pub fn is_settled(&self) -> bool {
-        let waiting = self
-            .log
-            .streams()
-            .any(|(replica, stream)| stream.head() > self.applied.seq(replica) && !self.waits_for_a_person(replica));
-        !waiting && self.install.is_none() && !self.rebuild && !self.gate.is_waiting() && self.host_is_settled()
-    }
-
-    /// True while the state is that of no vector: a snapshot is being joined, or damage was found and the
-    /// state is to be replaced. Nothing is applied, drained or committed then.
-    pub fn is_installing(&self) -> bool {
-        self.is_joining() || self.rebuild
-    }
-
-    pub(crate) fn is_joining(&self) -> bool {
-        self.install.as_ref().is_some_and(|install| install.joined.is_some())
-    }
-
-    /// Sizes that have caps or are shown.
-    pub fn gauges(&self) -> Gauges {
-        Gauges {
-            beyond_gap_batches: self.beyond.len(),
-            log_bytes: self.log.bytes(),
-            log_batches: self.log.len(),
-            snapshot_preimage_bytes: self.donors.values().map(Donor::preimage_bytes).sum(),
-            remains: self.remains.len(),
-            held: self.held.len(),
-        }
     }
 }

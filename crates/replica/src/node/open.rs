@@ -9,7 +9,7 @@ use crdt::mutant::{Mutant, active};
 use crdt::pack::{Reader, Writer};
 use crdt::{BatchId, Hlc, Key, Keyspace, Object, ReplicaId, VersionVector};
 
-use super::{Continuity, FullMesh, Hold, Node, Setup, Start, clock, collect};
+use super::{Continuity, FullMesh, Hold, Node, Setup, Start, blast, clock, collect};
 use crate::effect::{MintReason, Report};
 use crate::epoch::{Epoch, SignedEpoch};
 use crate::host::{Doubts, Host};
@@ -60,6 +60,7 @@ struct Loading {
     batches: BTreeMap<BatchId, Option<Vec<u8>>>,
     shadows: BTreeMap<Vec<u8>, Vec<u8>>,
     drained: BTreeMap<BatchId, Vec<u8>>,
+    holds: blast::Found,
 }
 
 impl Node {
@@ -112,6 +113,8 @@ impl Node {
             refused: BTreeSet::new(),
             diverged: BTreeSet::new(),
             held: BTreeMap::new(),
+            brakes: Vec::new(),
+            population: blast::Population::default(),
             turn: None,
             skew_reported: BTreeSet::new(),
             donors: BTreeMap::new(),
@@ -144,6 +147,8 @@ impl Node {
             loading.damaged += 1;
             match &key {
                 RecordKey::Batch(batch) => drop(loading.batches.insert(*batch, None)),
+                RecordKey::Brake(batch) => drop(loading.holds.brakes.insert(*batch, None)),
+                RecordKey::Preimage(batch, part) => drop(loading.holds.preimages.insert((*batch, *part), None)),
                 RecordKey::Shadow(row) => loading.lost_shadows.push(row.clone()),
                 RecordKey::Drained(_) | RecordKey::Meta(Meta::Step) => loading.host_damaged = true,
                 RecordKey::Object(_) | RecordKey::Remains(_) => loading.rebuild = true,
@@ -183,6 +188,14 @@ impl Node {
                     _ => return self.put(key, None),
                 };
                 self.held.insert(batch.replica, (*batch, hold));
+                Ok(())
+            }
+            RecordKey::Brake(batch) => {
+                loading.holds.brakes.insert(*batch, Some(bytes));
+                Ok(())
+            }
+            RecordKey::Preimage(batch, part) => {
+                loading.holds.preimages.insert((*batch, *part), Some(bytes));
                 Ok(())
             }
             RecordKey::Chunk(_) => Ok(()),
@@ -254,6 +267,7 @@ impl Node {
         } else if !proven {
             self.mint(MintReason::ContinuityNotProven);
         }
+        self.load_brakes(start.now, core::mem::take(&mut loading.holds));
         let fresh = loading.metas.is_empty();
         let is_unproven = !fresh && start.continuity == Continuity::NotProven;
         self.is_restored = is_unproven;

@@ -158,7 +158,7 @@ mod tests {
         traffic.wasted(25_000, 100);
         assert_eq!(traffic.overhead_per_mille(25_000), 200);
         assert_eq!(
-            traffic.overhead_per_mille(41_999),
+            traffic.overhead_per_mille(42_000),
             u32::try_from(100 * 1_000).expect("it fits"),
             "useful bytes left first"
         );

@@ -62,13 +62,13 @@ impl Node {
             epoch: self.epoch.number,
             replicas: self.replicas.clone(),
             shown: self.shown.clone(),
-            received: self.log.durable_vector(),
+            received: self.log.streams().map(|(replica, _)| (replica, self.offered(replica))).collect(),
         }
     }
 
     pub(super) fn send_digest(&mut self, now: Now, peer: &str) {
         let heads = self.log.streams().map(|(replica, stream)| {
-            let seq = stream.durable();
+            let seq = self.offered(replica);
             (replica, seq, stream.hash_at(seq).unwrap_or(UNKNOWN_HASH))
         });
         let settled = self.is_settled().then(|| (self.applied.clone(), self.keyspace.fingerprint()));
@@ -143,6 +143,7 @@ impl Node {
         if self.matrix.row(from) != Some(&row) {
             self.put(RecordKey::Row(from.to_owned()), Some(writer.into_bytes()));
         }
+        self.end_known_holds(now, &row.received);
         self.matrix.learn(from, row);
         if let Some((applied, fingerprint)) = settled
             && applied == self.applied
@@ -191,6 +192,9 @@ impl Node {
     /// Pushes batches of one source, in order, to those neighbours that the topology chooses and that have the one
     /// before; as many in one message as fit.
     pub(super) fn push(&mut self, now: Now, batches: &[BatchId], source: Source<'_>) {
+        // What is held stays here.
+        let batches = batches.iter().copied().filter(|batch| batch.seq <= self.offered(batch.replica));
+        let batches: Vec<BatchId> = batches.collect();
         if batches.is_empty() {
             return;
         }
@@ -199,7 +203,7 @@ impl Node {
         let message_bytes_max = self.setup.limits.message_bytes_max;
         for peer in chosen {
             let (mut message, mut message_bytes) = (Vec::new(), 0);
-            for batch in batches {
+            for batch in &batches {
                 let Some(bytes) = self.log.get(*batch).map(|logged| logged.bytes.clone()) else { continue };
                 let Some(link) = self.links.get_mut(&peer) else { continue };
                 let sent = link.sent.entry(batch.replica).or_insert(0);
@@ -281,12 +285,12 @@ impl Node {
         let (mut given, mut message_bytes, mut batches) = (0, 0, Vec::new());
         for (replica, after, until) in &pull.ranges {
             let Some(stream) = self.log.stream(*replica) else { continue };
-            let (floor, durable) = (stream.floor(), stream.durable());
+            let (floor, offered) = (stream.floor(), self.offered(*replica));
             if *after < floor {
                 self.send(to, &Message::BelowFloor(*replica, floor));
                 continue;
             }
-            for seq in after + 1..=(*until).min(durable) {
+            for seq in after + 1..=(*until).min(offered) {
                 let Some(bytes) = self.log.get(BatchId { replica: *replica, seq }).map(|logged| logged.bytes.clone())
                 else {
                     break;

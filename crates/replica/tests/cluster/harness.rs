@@ -108,6 +108,11 @@ impl Cluster {
     }
 
     pub(crate) fn with_schema(members: usize, limits: Limits, schema: Option<Schema>) -> Self {
+        Self::with_opened(members, members, limits, schema)
+    }
+
+    /// A cluster of so many members, of which the first few are there.
+    pub(crate) fn with_opened(members: usize, opened: usize, limits: Limits, schema: Option<Schema>) -> Self {
         let mut cluster = Self {
             nodes: BTreeMap::new(),
             disks: BTreeMap::new(),
@@ -122,7 +127,7 @@ impl Cluster {
             limits,
             members,
         };
-        (0..members).for_each(|index| cluster.open(index, Continuity::Proven));
+        (0..opened).for_each(|index| cluster.open(index, Continuity::Proven));
         cluster
     }
 

@@ -1,6 +1,8 @@
 //! Small clusters without faults. The simulator does the rest.
 
 mod basics;
+mod blast;
+mod blast_life;
 mod gathered;
 mod harness;
 mod limits;

@@ -4,6 +4,7 @@
 //! question are drawn. All end like every run: the faults end, and everything is checked at rest.
 
 mod arrivals;
+mod blast;
 mod catch_up;
 mod identity;
 mod lives;
@@ -101,6 +102,8 @@ scenarios! {
     LateNewcomer = "late-newcomer", 3, arrivals::late_newcomer;
     /// A member writes while it joins a snapshot.
     WritesDuringJoin = "writes-during-join", 3, arrivals::writes_during_join;
+    /// A mass update is braked, its node crashes, and it is released or its time runs out.
+    Braked = "braked", 3, blast::braked;
 }
 
 impl Scenario {

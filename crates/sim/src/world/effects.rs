@@ -2,7 +2,7 @@
 
 use crdt::{Content, Envelope, Key, Op};
 use replica::host::RowId;
-use replica::{Effect, MintReason, Now, RecordKey, Report, Ticket, WriteGroup};
+use replica::{BlastEnd, Effect, MintReason, Now, RecordKey, Report, Ticket, WriteGroup};
 
 use super::World;
 use super::event::Event;
@@ -253,7 +253,11 @@ fn paths_of(report: &Report) -> &'static [Path] {
         Report::Repaired { .. } => &[Path::Repaired],
         Report::BufferFull => &[Path::BufferOverflow],
         Report::LogCut { .. } => &[Path::LogCut],
-        Report::WrongCluster { .. }
+        Report::BlastHeld { .. } => &[Path::BlastHeld],
+        Report::BlastEnded { end: BlastEnd::Released, .. } => &[Path::BlastReleased],
+        Report::BlastEnded { end: BlastEnd::Expired, .. } => &[Path::BlastExpired],
+        Report::BlastEnded { .. }
+        | Report::WrongCluster { .. }
         | Report::EpochFork { .. }
         | Report::StoreFailed
         | Report::Diverged { .. }

@@ -225,9 +225,9 @@ impl World {
         if process.node.gauges().held == 0 {
             return;
         }
-        let replicas: Vec<ReplicaId> = process.received.iter().map(|(replica, _)| replica).collect();
-        for replica in replicas {
-            process.node.release(now, replica);
+        for held in process.node.held() {
+            // Two batches with one dot stay held.
+            let _forked = process.node.release(now, held.batch);
         }
         self.line(Some(node), || "operator releases what is held".into());
         self.settle(node);

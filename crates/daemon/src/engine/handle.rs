@@ -158,7 +158,7 @@ impl EngineHandle {
     /// Lets a held stream go on.
     ///
     /// # Errors
-    /// [`RequestError::NotHeld`], [`RequestError::Forked`], [`RequestError::Stopped`].
+    /// [`RequestError::NotHeld`], [`RequestError::Forked`], [`RequestError::Held`], [`RequestError::Stopped`].
     pub async fn release(&self, id: String) -> Result<(), RequestError> {
         self.ask(|answer| Request::Release(id, answer)).await?
     }
@@ -166,7 +166,7 @@ impl EngineHandle {
     /// Drops what is held.
     ///
     /// # Errors
-    /// [`RequestError::NotHeld`], [`RequestError::NotBuilt`], [`RequestError::Stopped`].
+    /// [`RequestError::NotHeld`], [`RequestError::NotBuilt`], [`RequestError::Held`], [`RequestError::Stopped`].
     pub async fn discard(&self, id: String) -> Result<(), RequestError> {
         self.ask(|answer| Request::Discard(id, answer)).await?
     }

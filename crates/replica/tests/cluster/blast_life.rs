@@ -86,6 +86,25 @@ fn a_damaged_state_ends_a_hold() {
     cluster.assert_converged();
 }
 
+/// A store comes back from while a commit was held that was released since. What a member has is held from nobody.
+#[test]
+fn a_hold_that_came_back_with_its_store_ends() {
+    let mut cluster = filled(2, 2);
+    let batch = set_all(&mut cluster, 0, "bad");
+    cluster.run(1_000);
+    let disk = cluster.disks[&name(0)].clone();
+    assert_eq!(release(&mut cluster, batch), Ok(()));
+    cluster.run(3_000);
+    cluster.disks.insert(name(0), disk);
+    cluster.open(0, Continuity::NotProven);
+    cluster.run(3_000);
+    assert_eq!(ended(&cluster), [(batch, BlastEnd::Released), (batch, BlastEnd::Known)]);
+    cluster.set(0, "after", "flows");
+    assert_eq!(cluster.shown(1, "after"), Some("flows".into()));
+    cluster.run(20_000);
+    cluster.assert_converged();
+}
+
 #[test]
 fn who_joins_while_something_is_held_gets_what_was_before() {
     let mut cluster = filled(2, 1);

@@ -202,7 +202,12 @@ impl Cluster {
 
     /// Delivers everything that is on its way.
     fn settle(&mut self) {
-        loop {
+        self.deliver(usize::MAX);
+    }
+
+    /// Delivers at most so many messages.
+    fn deliver(&mut self, messages_max: usize) {
+        for _ in 0..messages_max {
             for node in self.nodes.keys().cloned().collect::<Vec<_>>() {
                 self.effects(&node);
             }
@@ -352,6 +357,36 @@ fn a_node_behind_the_log_floor_joins_a_snapshot_and_keeps_its_own_writes() {
     assert!(cluster.reports.iter().any(installed), "{:?}", cluster.reports);
     assert_eq!(cluster.shown(2, "k7"), Some("v".into()));
     assert_eq!(cluster.shown(0, "own"), Some("kept".into()));
+    cluster.assert_converged();
+}
+
+/// Two machines under one name take the link from each other every few seconds. Each time that it broke, the receiver's
+/// wait for its donor began anew; until it was over nothing was asked for, and the snapshot never came.
+#[test]
+fn a_snapshot_comes_over_a_link_that_breaks_again_and_again() {
+    let limits = Limits { log_bytes_max: 4_000, chunk_bytes_max: 2_000, ..Limits::default() };
+    let mut cluster = Cluster::new(2, limits);
+    cluster.run(2_000);
+    cluster.link("node_00", "node_01", false);
+    (0..200).for_each(|round| cluster.set(0, &format!("k{round}"), "v"));
+    cluster.run(20_000);
+    let installed = (name(1), replica::Report::SnapshotInstalled { joined: true });
+    let mut links = 0;
+    while !cluster.reports.contains(&installed) {
+        links += 1;
+        assert!(links < 20, "no snapshot over {links} links: {:?}", cluster.reports);
+        cluster.link("node_00", "node_01", true);
+        cluster.deliver(20);
+        cluster.link("node_00", "node_01", false);
+        cluster.mail.clear();
+        // Less than the four retry intervals for which a donor that is away is waited for.
+        cluster.run(6_000);
+    }
+    assert!(links > 1, "the link broke while the snapshot was on its way");
+    let interrupted = |(_, report): &(_, _)| matches!(report, replica::Report::SnapshotInterrupted { .. });
+    assert!(!cluster.reports.iter().any(interrupted), "it resumed: {:?}", cluster.reports);
+    cluster.link("node_00", "node_01", true);
+    cluster.run(5_000);
     cluster.assert_converged();
 }
 

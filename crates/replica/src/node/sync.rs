@@ -147,6 +147,10 @@ impl Node {
             self.put(RecordKey::Row(from.to_owned()), Some(writer.into_bytes()));
         }
         self.matrix.learn(from, row);
+        if self.links.get(from).is_some_and(|link| link.digests_heard == 1) {
+            // Who sends a digest has taken our hello: from now on it listens.
+            self.install_resumes(from);
+        }
         if let Some((applied, fingerprint)) = settled
             && applied == self.applied
             && self.is_settled()

@@ -18,6 +18,18 @@ use crate::time::Now;
 pub(crate) struct Asked {
     peer: String,
     deadline_mono_ms: u64,
+    awaits: Awaits,
+}
+
+/// What must happen for a snapshot to go on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Awaits {
+    /// The donor answers.
+    Answer,
+    /// What came is staged durably: only then is the next chunk asked for.
+    Disk,
+    /// The donor is heard again: the link broke, and nothing has come since.
+    Return,
 }
 
 impl Node {
@@ -47,9 +59,18 @@ impl Node {
         if self.install.is_some() || self.install_asked.is_some() {
             return;
         }
-        let at_least = if self.rebuild { self.least_cut() } else { VersionVector::new() };
         self.asked(now, peer);
-        self.send(peer, &Message::WantSnapshot(at_least));
+        self.send_want(peer);
+    }
+
+    /// Asks for what comes next: a snapshot, or a chunk of the one that is being taken.
+    fn send_want(&mut self, peer: &str) {
+        let message = match &self.install {
+            Some(install) => Message::WantChunk(install.manifest.id, install.staged),
+            None if self.rebuild => Message::WantSnapshot(self.least_cut()),
+            None => Message::WantSnapshot(VersionVector::new()),
+        };
+        self.send(peer, &message);
     }
 
     /// What a snapshot must hold that replaces a damaged state: what was applied, what the log no longer has, and all
@@ -67,7 +88,7 @@ impl Node {
 
     fn asked(&mut self, now: Now, peer: &str) {
         let deadline_mono_ms = now.mono_ms + self.setup.intervals.retry_ms;
-        self.install_asked = Some(Asked { peer: peer.to_owned(), deadline_mono_ms });
+        self.install_asked = Some(Asked { peer: peer.to_owned(), deadline_mono_ms, awaits: Awaits::Answer });
     }
 
     /// Gives snapshots that were asked for, once everything in them is durable here.
@@ -164,9 +185,14 @@ impl Node {
 
     fn want_chunk(&mut self, now: Now) {
         let Some(install) = &self.install else { return };
-        let (peer, id, place) = (install.peer.clone(), install.manifest.id, install.staged);
+        let peer = install.peer.clone();
         self.asked(now, &peer);
-        self.send(&peer, &Message::WantChunk(id, place));
+        if self.links.get(&peer).is_some_and(|link| link.ready) {
+            self.send_want(&peer);
+        } else {
+            // The link broke while the last chunk was being staged.
+            self.install_lost(now, &peer);
+        }
     }
 
     pub(super) fn take_chunk(&mut self, now: Now, from: &str, chunk: Chunk) {
@@ -193,6 +219,9 @@ impl Node {
         self.put_meta(Meta::Install, bytes);
         self.after_durable(Then::Staged);
         self.asked(now, from);
+        if let Some(asked) = &mut self.install_asked {
+            asked.awaits = Awaits::Disk;
+        }
     }
 
     /// A chunk is staged durably: on with the next one, or with joining.
@@ -345,10 +374,25 @@ impl Node {
     }
 
     /// The donor is out of reach: what is staged is kept for a while.
+    ///
+    /// SUBTLE: the while begins with the first break after something came. A link that breaks time and again, as one name
+    /// on two machines makes it, would otherwise put its end off for ever: nothing is asked for until then, of nobody.
     pub(super) fn install_lost(&mut self, now: Now, peer: &str) {
-        if self.install_asked.as_ref().is_some_and(|asked| asked.peer == peer) {
-            let wait_ms = self.setup.intervals.retry_ms * 4;
-            self.install_asked = Some(Asked { peer: peer.to_owned(), deadline_mono_ms: now.mono_ms + wait_ms });
+        let wait_ms = self.setup.intervals.retry_ms * 4;
+        if let Some(asked) = &mut self.install_asked
+            && asked.peer == peer
+            && asked.awaits == Awaits::Answer
+        {
+            asked.awaits = Awaits::Return;
+            asked.deadline_mono_ms = now.mono_ms + wait_ms;
+        }
+    }
+
+    /// A neighbour is heard for the first time since its link came up. What was asked of it may have been lost with the
+    /// link: it is asked again, and the wait for it goes on.
+    pub(super) fn install_resumes(&mut self, peer: &str) {
+        if self.install_asked.as_ref().is_some_and(|asked| asked.peer == peer && asked.awaits == Awaits::Return) {
+            self.send_want(peer);
         }
     }
 

@@ -145,6 +145,10 @@ impl Node {
         }
         self.end_known_holds(now, &row.received);
         self.matrix.learn(from, row);
+        if self.links.get(from).is_some_and(|link| link.digests_heard == 1) {
+            // Who sends a digest has taken our hello: from now on it listens.
+            self.install_resumes(from);
+        }
         if let Some((applied, fingerprint)) = settled
             && applied == self.applied
             && self.is_settled()

@@ -221,7 +221,12 @@ impl Cluster {
 
     /// Delivers everything that is on its way.
     pub(crate) fn settle(&mut self) {
-        loop {
+        self.deliver(usize::MAX);
+    }
+
+    /// Delivers at most so many messages.
+    pub(crate) fn deliver(&mut self, messages_max: usize) {
+        for _ in 0..messages_max {
             for node in self.nodes.keys().cloned().collect::<Vec<_>>() {
                 self.effects(&node);
             }

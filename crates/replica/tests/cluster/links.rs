@@ -1,6 +1,6 @@
-//! How often nodes tell each other what they have.
+//! How often nodes tell each other what they have, and links that break.
 
-use replica::Limits;
+use replica::{Limits, Report};
 
 use crate::harness::{Cluster, name};
 
@@ -72,4 +72,34 @@ fn nodes_do_not_tell_in_one_moment_for_ever() {
     due.dedup();
     // Without jitter all six links would be due together, every fifteen seconds.
     assert!(due.len() > 6, "{due:?}");
+}
+
+/// Two machines under one name take the link from each other every few seconds. Each time that it broke, the receiver's
+/// wait for its donor began anew; until it was over nothing was asked for, and the snapshot never came.
+#[test]
+fn a_snapshot_comes_over_a_link_that_breaks_again_and_again() {
+    let limits = Limits { log_bytes_max: 4_000, chunk_bytes_max: 2_000, ..Limits::default() };
+    let mut cluster = Cluster::new(2, limits);
+    cluster.run(2_000);
+    cluster.link("node_00", "node_01", false);
+    (0..200).for_each(|round| cluster.set(0, &format!("k{round}"), "v"));
+    cluster.run(20_000);
+    let installed = (name(1), Report::SnapshotInstalled { joined: true });
+    let mut links = 0;
+    while !cluster.reports.contains(&installed) {
+        links += 1;
+        assert!(links < 20, "no snapshot over {links} links: {:?}", cluster.reports);
+        cluster.link("node_00", "node_01", true);
+        cluster.deliver(12);
+        cluster.link("node_00", "node_01", false);
+        cluster.mail.clear();
+        // Less than the four retry intervals for which a donor that is away is waited for.
+        cluster.run(6_000);
+    }
+    assert!(links > 1, "the link broke while the snapshot was on its way");
+    let interrupted = |(_, report): &(_, _)| matches!(report, Report::SnapshotInterrupted { .. });
+    assert!(!cluster.reports.iter().any(interrupted), "it resumed: {:?}", cluster.reports);
+    cluster.link("node_00", "node_01", true);
+    cluster.run(5_000);
+    cluster.assert_converged();
 }

@@ -88,6 +88,13 @@ pub enum StoreError {
     },
     /// The server promises less than the durability asked for.
     Weak {
+    /// TLS with the server did not come about: one side does not trust the other, or one speaks no TLS.
+    Tls {
+        /// The address, without the password.
+        address: String,
+        /// The words of TLS.
+        message: String,
+    },
         /// What it must be set to, as in `appendonly yes`.
         needed: String,
         /// What it is set to.
@@ -150,6 +157,7 @@ impl StoreError {
         match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
                 Self::Full { place: path.display().to_string(), message: error.to_string() }
+            Self::Tls { .. } => "ERR_STORE_TLS",
             }
             io::ErrorKind::ReadOnlyFilesystem => Self::ReadOnly { message: format!("{}: {error}", path.display()) },
             _ => Self::Io { doing, path: path.to_owned(), message: error.to_string() },
@@ -204,6 +212,10 @@ impl core::error::Error for StoreError {
         match self {
             Self::Refused { because } => Some(because.as_ref()),
             _ => None,
+            Self::Tls { address, message } => write!(
+                f,
+                "no TLS with Redis at {address}: {message}; look at redis.tls_ca, and at the certificate of the server"
+            ),
         }
     }
 }

@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use replica::{Found, RecordKey, Ticket, WriteGroup};
 
-pub use self::redis::{Redis, RedisOptions};
+pub use self::redis::{Redis, RedisOptions, RedisTls};
 pub use continuity::{Doubt, Proof};
 pub use durability::Durability;
 pub use embedded::{Embedded, EmbeddedOptions};

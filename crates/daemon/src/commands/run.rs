@@ -104,6 +104,7 @@ fn parts(context: &Context, identity: Identity, lock: FolderLock, log: Log) -> P
             None => StoreParts::Embedded { durability },
             Some(redis) => StoreParts::Redis {
                 url: redis.url,
+                tls: redis.tls,
                 prefix: redis.prefix,
                 durability,
                 trust_unknown_config: redis.trust_unknown_config,

@@ -148,12 +148,25 @@ pub const SETTINGS: &[Setting] = &[
         "When a client is answered. everysec: kill -9 loses nothing, a power cut up to the last second. always: after \
          the fsync.",
     ),
-    secret("redis.url", "redis://[user:password@]host:port/db or unix:///path?db=N. Not together with host."),
+    secret(
+        "redis.url",
+        "redis://[user:password@]host:port/db, rediss:// of the same form for TLS, or unix:///path?db=N. Not together \
+         with host.",
+    ),
     other("redis.host", Kind::Text, "", "Host name, or the absolute path of a Unix socket."),
     number("redis.port", "6379", 1, 65_535, "", "TCP port beside host."),
     other("redis.user", Kind::Text, "", "User of the ACL beside host; empty: the default user."),
     secret("redis.password", "Password beside host."),
     number("redis.database", "0", 0, 1_023, "", "Database beside host, from 0."),
+    other("redis.tls", Kind::Boolean, "false", "TLS beside host; in a url it is rediss://."),
+    other(
+        "redis.tls_ca",
+        Kind::Path,
+        "",
+        "CA of the server (PEM). Empty: those that this machine trusts. TLS is 1.3, and the name is always checked.",
+    ),
+    other("redis.tls_certificate", Kind::Path, "", "Certificate (PEM) for a server that asks clients for one."),
+    other("redis.tls_key", Kind::Path, "", "Its private key (PEM)."),
     other("redis.prefix", Kind::Text, "", "What all keys of this node begin with. Empty: crdt:NODE_ID."),
     other(
         "redis.trust_unknown_config",

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use replica::{Intervals, Limits as ReplicaLimits};
 use resp::{Limits as DoorLimits, Password};
-use store::Durability;
+use store::{Durability, RedisTls};
 use transport::{Limits as TransportLimits, NodeId, Timing};
 
 use super::error::{ConfigError, Problem};
@@ -72,6 +72,8 @@ pub struct StoreSection {
 pub struct Redis {
     /// With user and password.
     pub url: String,
+    /// Certificates for TLS.
+    pub tls: RedisTls,
     /// What all keys begin with; `None`: `crdt:` and the node id.
     pub prefix: Option<String>,
     /// Take a durability that the server does not tell on trust.
@@ -240,12 +242,47 @@ impl Read<'_> {
             let reason = "redis.url and redis.host are both set; keep one of them";
             problems.push(self.conflict("redis.host", reason));
         }
+        let tls = self.redis_tls(problems);
         let redis = url.or_else(|| host.map(|host| self.redis_url(&host))).map(|url| Redis {
             url,
+            tls,
             prefix: self.word("redis.prefix"),
             trust_unknown_config: self.flag("redis.trust_unknown_config"),
         });
         StoreSection { durability, redis }
+    }
+
+    fn redis_tls(&self, problems: &mut Vec<Problem>) -> RedisTls {
+        let path = |key| self.word(key).map(PathBuf::from);
+        let (certificate, key) = (path("redis.tls_certificate"), path("redis.tls_key"));
+        if certificate.is_some() != key.is_some() {
+            let set = if key.is_some() { "redis.tls_key" } else { "redis.tls_certificate" };
+            let reason = "redis.tls_certificate and redis.tls_key belong together; set both or none";
+            problems.push(self.conflict(set, reason));
+        }
+        let tls = RedisTls { ca: path("redis.tls_ca"), client: certificate.zip(key) };
+        let url = self.text("redis.url");
+        // The same in any case of letters, as in every URL.
+        let is_secured = |url: &str| url.get(..9).is_some_and(|scheme| scheme.eq_ignore_ascii_case("rediss://"));
+        if !url.is_empty() && !is_secured(url) {
+            for given in ["redis.tls", "redis.tls_ca", "redis.tls_certificate"] {
+                if *self.settings.origin(given) != Origin::Default
+                    && !matches!(self.settings.value(given), Value::Boolean(false))
+                {
+                    let reason = format!("{given} is set, and redis.url asks for no TLS; begin it with rediss://");
+                    problems.push(self.conflict(given, reason));
+                }
+            }
+        }
+        if !self.text("redis.host").is_empty() && !self.flag("redis.tls") && !tls.is_empty() {
+            let reason = "redis.tls_ca and redis.tls_certificate need redis.tls = true beside redis.host";
+            let set = if tls.ca.is_some() { "redis.tls_ca" } else { "redis.tls_certificate" };
+            problems.push(self.conflict(set, reason));
+        }
+        if self.text("redis.host").starts_with('/') && self.flag("redis.tls") {
+            problems.push(self.conflict("redis.tls", "redis.tls is set, and redis.host is a Unix socket; unset one"));
+        }
+        tls
     }
 
     fn redis_url(&self, host: &str) -> String {
@@ -263,7 +300,8 @@ impl Read<'_> {
         let login = if user.is_empty() && password.is_empty() { String::new() } else { format!("{user}:{password}@") };
         // An IPv6 address stands in brackets in a URL.
         let host = if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host.to_owned() };
-        format!("redis://{login}{host}:{}/{database}", self.number("redis.port"))
+        let scheme = if self.flag("redis.tls") { "rediss" } else { "redis" };
+        format!("{scheme}://{login}{host}:{}/{database}", self.number("redis.port"))
     }
 
     fn door(&self, problems: &mut Vec<Problem>) -> Door {

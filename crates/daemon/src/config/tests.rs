@@ -194,3 +194,34 @@ fn a_new_file_keeps_what_the_command_line_set() {
 fn the_document_is_up_to_date() {
     crate::codes::assert_document("docs/configuration.md", &configuration_markdown());
 }
+
+#[test]
+fn tls_to_redis_is_asked_for_whole_or_not_at_all() {
+    let load = |flags: &[&str]| {
+        let flags = flags.iter().map(|text| flag(text)).collect();
+        Settings::load(&Sources { flags, ..Sources::default() }).and_then(|settings| Config::new(&settings))
+    };
+    let redis = |flags: &[&str]| load(flags).unwrap().store.redis.unwrap();
+    let by_host =
+        ["redis.host=cache", "redis.tls=true", "redis.tls_ca=/ca", "redis.tls_certificate=/c", "redis.tls_key=/k"];
+    let by_host = redis(&by_host);
+    assert_eq!(by_host.url, "rediss://cache:6379/0");
+    let client = Some(("/c".into(), "/k".into()));
+    assert_eq!(by_host.tls, store::RedisTls { ca: Some("/ca".into()), client });
+    assert!(redis(&["redis.url=rediss://cache", "redis.tls_ca=/ca"]).tls.ca.is_some());
+    for (flags, key) in [
+        (&["redis.url=redis://cache", "redis.tls_ca=/ca"][..], "redis.tls_ca is set"),
+        (&["redis.url=redis://cache", "redis.tls=true"], "redis.tls is set"),
+        (&["redis.host=cache", "redis.tls_ca=/ca"], "redis.tls = true"),
+        (&["redis.host=cache", "redis.tls=true", "redis.tls_key=/k"], "belong together"),
+        (&["redis.host=/run/r.sock", "redis.tls=true"], "Unix socket"),
+    ] {
+        match load(flags) {
+            Err(ConfigError::Invalid { problems }) => {
+                assert_eq!(problems.len(), 1, "{flags:?}");
+                assert!(problems.iter().any(|problem| problem.to_string().contains(key)), "{flags:?}: {problems:?}");
+            }
+            other => panic!("{flags:?}: {other:?}"),
+        }
+    }
+}

@@ -34,7 +34,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use replica::{Intervals, Limits, Setup};
-use store::{Durability, Embedded, EmbeddedOptions, Memory, MemoryDisk, Redis, RedisOptions, Surroundings, Wake};
+use store::{
+    Durability, Embedded, EmbeddedOptions, Memory, MemoryDisk, Redis, RedisOptions, RedisTls, Surroundings, Wake,
+};
 use tokio::runtime::{Builder, Runtime};
 use transport::join::JoinHost;
 use transport::membership::MembershipTiming;
@@ -122,6 +124,8 @@ pub enum StoreParts {
     Redis {
         /// With user and password.
         url: String,
+        /// Certificates for TLS.
+        tls: RedisTls,
         /// What all keys begin with; `None`: `crdt:` and the node id.
         prefix: Option<String>,
         /// When a client is answered.
@@ -253,10 +257,10 @@ fn opener(store: StoreParts, folder: &Folder, own: &NodeId) -> Result<OpenStore,
             let options = EmbeddedOptions { folder, durability, surroundings, fresh, wake };
             Ok(Box::new(Embedded::open(options)?))
         }),
-        StoreParts::Redis { url, prefix, durability, trust_unknown_config } => Box::new(move |wake: Wake| {
+        StoreParts::Redis { url, tls, prefix, durability, trust_unknown_config } => Box::new(move |wake: Wake| {
             let prefix = prefix.unwrap_or_else(|| format!("crdt:{own}"));
             let options =
-                RedisOptions { url, prefix, folder, durability, trust_unknown_config, surroundings, fresh, wake };
+                RedisOptions { url, tls, prefix, folder, durability, trust_unknown_config, surroundings, fresh, wake };
             Ok(Box::new(Redis::open(options)?))
         }),
         StoreParts::Memory => {

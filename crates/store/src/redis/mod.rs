@@ -16,6 +16,7 @@
 //! second: while running it is [`StoreError::Restarted`], at the start [`Doubt::ServiceRestarted`].
 
 mod connection;
+mod tls;
 
 use std::path::PathBuf;
 
@@ -24,6 +25,7 @@ use replica::{Found, RecordKey};
 use xxhash_rust::xxh3::xxh3_64;
 
 use self::connection::{Link, Pairs};
+pub use self::tls::RedisTls;
 use crate::continuity::{self, Present};
 use crate::frame::{self, Changes, Read};
 use crate::ledger::Ledger;
@@ -38,13 +40,16 @@ const SHARDS_AT_ONCE: u64 = 16;
 /// How a store in Redis is opened.
 #[derive(Clone)]
 pub struct RedisOptions {
-    /// `redis://[user:password@]host:port/db` or `unix:///path?db=N&user=U&pass=P`.
+    /// `redis://[user:password@]host:port/db`, `rediss://` of the same form for TLS, or
+    /// `unix:///path?db=N&user=U&pass=P`.
     pub url: String,
     /// What all keys begin with; each node has its own.
     pub prefix: String,
     /// The state folder, for the ledger.
     pub folder: PathBuf,
     /// When a group counts as durable.
+    /// Files for TLS; [`StoreError::Address`] beside an address without TLS.
+    pub tls: RedisTls,
     pub durability: Durability,
     /// Take the server's promise of durability on trust where `CONFIG` is denied, as hosted services do.
     pub trust_unknown_config: bool,
@@ -63,12 +68,13 @@ impl Redis {
     /// Connects, checks what the server promises, takes ownership and judges continuity.
     ///
     /// # Errors
-    /// [`StoreError::Address`], [`StoreError::Unreachable`], [`StoreError::Denied`], [`StoreError::Weak`],
-    /// [`StoreError::ReadOnly`], and what the state folder refuses.
+    /// [`StoreError::Address`], [`StoreError::Unreachable`], [`StoreError::Tls`], [`StoreError::Denied`],
+    /// [`StoreError::Weak`], [`StoreError::ReadOnly`], and what the state folder refuses.
     pub fn open(options: RedisOptions) -> Result<Self, StoreError> {
-        let RedisOptions { url, prefix, folder, durability, trust_unknown_config, surroundings, fresh, wake } = options;
+        let RedisOptions { url, tls, prefix, folder, durability, trust_unknown_config, surroundings, fresh, wake } =
+            options;
         let (mut ledger, mut past) = Ledger::open(&folder.join("ledger"), surroundings, fresh)?;
-        let mut link = Link::connect(&url)?;
+        let mut link = Link::connect(&url, &tls)?;
         link.check_promises(durability, trust_unknown_config)?;
         let keys = Keys { prefix: format!("{{{prefix}}}") };
         let stored = link.text(&keys.named("store"))?;

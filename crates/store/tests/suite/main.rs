@@ -8,3 +8,4 @@ mod full_disk;
 mod ground;
 mod redis_server;
 mod service;
+mod tls;

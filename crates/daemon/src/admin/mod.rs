@@ -30,6 +30,17 @@ pub struct Report {
     pub exit: Exit,
 }
 
+/// How far a copy of all records is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CopyProgress {
+    /// Records that were copied, those twice that changed meanwhile.
+    pub records: u64,
+    /// Bytes of the file.
+    pub bytes: u64,
+    /// The file, once it is whole.
+    pub file: Option<PathBuf>,
+}
+
 /// A connection to the daemon.
 pub struct Daemon {
     socket: PathBuf,
@@ -172,6 +183,36 @@ impl Daemon {
         Ok(Report { text: format!("discarded {id}\n"), exit: Exit::Ok })
     }
 
+    /// Lets the daemon copy its records into a file of its folder; the number of the copy.
+    ///
+    /// # Errors
+    /// As [`Daemon::status`]; also that a copy is under way.
+    pub fn begin_copy(&mut self) -> Result<u64, AdminError> {
+        let answer = self.ask(&["CRDT.BACKUP", "START"])?;
+        copy_number("CRDT.BACKUP", &fields("CRDT.BACKUP", &answer)?, "number")
+    }
+
+    /// How far this copy is.
+    ///
+    /// # Errors
+    /// As [`Daemon::status`]; also why there is none.
+    pub fn copy_progress(&mut self, number: u64) -> Result<CopyProgress, AdminError> {
+        let answer = self.ask(&["CRDT.BACKUP", "STATUS"])?;
+        let found = fields("CRDT.BACKUP", &answer)?;
+        let figure = |name| copy_number("CRDT.BACKUP", &found, name);
+        let refused = |reason: String| Err(AdminError::Refused { command: "CRDT.BACKUP".to_owned(), reason });
+        if figure("number")? != number {
+            return refused("the node was restarted, or somebody began another copy; start again".to_owned());
+        }
+        let is_done = match found.text("state").as_str() {
+            "running" => false,
+            "done" => true,
+            _ => return refused(format!("{} ({})", found.text("message"), found.text("code"))),
+        };
+        let file = is_done.then(|| PathBuf::from(found.text("file")));
+        Ok(CopyProgress { records: figure("records")?, bytes: figure("bytes")?, file })
+    }
+
     /// Collects now.
     ///
     /// # Errors
@@ -187,6 +228,11 @@ impl Daemon {
         };
         Ok(Report { text, exit: Exit::Ok })
     }
+}
+
+fn copy_number(command: &str, found: &Fields<'_>, name: &str) -> Result<u64, AdminError> {
+    let number = found.text(name).parse();
+    number.map_err(|_| AdminError::answer(command, format!("{name} is no number")))
 }
 
 /// True for a member that is alive and linked.

@@ -139,6 +139,13 @@ pub(super) const CODES: &[Code] = &[
         "Give each node a prefix of its own.",
     ),
     code(
+        "ERR_STORE_OCCUPIED",
+        Exit::CannotCreate,
+        "The place to which records are brought back holds the state of a node. Nothing was written.",
+        "A Redis in which this node, or another one of the same prefix, has lived.",
+        "Set redis.prefix to a new one, or redis.database to an empty one; nothing is ever overwritten.",
+    ),
+    code(
         "ERR_STORE_SERVICE",
         Exit::Protocol,
         "Redis answered something else than expected.",

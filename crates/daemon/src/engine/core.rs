@@ -9,6 +9,7 @@ use store::{Completion, StoreError};
 use transport::{Event, Lane};
 
 use super::clock::Moment;
+use super::copier::Copier;
 use super::figures::Figures;
 use super::network::Network;
 use super::storage::Storage;
@@ -55,6 +56,7 @@ pub(crate) struct Core {
     pub(crate) network: Network,
     pub(crate) figures: Figures,
     pub(crate) waits: Waits,
+    pub(crate) copier: Copier,
     pub(crate) about: About,
     pub(crate) log: Log,
     /// In the order of commits, which is the order in which they become durable.
@@ -76,6 +78,7 @@ impl Core {
         storage: Storage,
         network: Network,
         figures: Figures,
+        copier: Copier,
         about: About,
         log: Log,
     ) -> Self {
@@ -86,6 +89,7 @@ impl Core {
             network,
             figures,
             waits: Waits::default(),
+            copier,
             about,
             log,
             pending: VecDeque::new(),

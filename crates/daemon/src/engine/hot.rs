@@ -31,6 +31,7 @@ use transport::identity::{ClusterSigner, random_bytes};
 use transport::membership::{Membership, MembershipTiming};
 
 use super::clock::{Clock, Moment};
+use super::copier::Copier;
 use super::core::{About, Core};
 use super::error::EngineError;
 use super::figures::Figures;
@@ -184,7 +185,8 @@ impl Hot {
             Network::new(parts.transport, parts.events, membership, parts.directory, parts.keeper, log.clone());
         let storage = Storage::new(store, parts.counts);
         let figures = Figures::new(parts.counts);
-        let mut core = Core::new(node, storage, network, figures, about, log.clone());
+        let copier = Copier::new(parts.folder, log.clone());
+        let mut core = Core::new(node, storage, network, figures, copier, about, log.clone());
         core.hand_over();
         Ok(Self {
             clock,
@@ -348,8 +350,10 @@ impl Hot {
             log.warn("ERR_STOP_CUT", "clients were cut off because they took too long", &[("clients", &clients)]);
         }
         drop(door);
-        let Core { storage, network, .. } = core;
+        let Core { storage, network, copier, .. } = core;
         drop(network);
+        // Its end may need the store.
+        drop(copier);
         match storage.close() {
             Ok(()) => {
                 log.info("the store is closed", &[]);

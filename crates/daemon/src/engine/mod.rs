@@ -8,12 +8,14 @@
 //! | `network` | links, who is alive, where everybody is |
 //! | `waits` | questions whose answer is with other members |
 //! | `handle`, `operate` | how other threads ask, and what is answered |
-//! | `figures`, `report` | what is counted and what is logged |
+//! | `copier` | a copy of all records into a file |
+//! | `figures`, `lags`, `report` | what is counted and what is logged |
 //! | `clock`, `wakeup`, `keeper` | the only clock; waking the hot thread; writing into the node folder |
 //!
 //! Nothing is decided here that `replica` decides: the engine carries effects out and brings events back.
 
 mod clock;
+mod copier;
 pub(crate) mod core;
 mod error;
 mod figures;
@@ -49,6 +51,7 @@ pub use self::handle::{Collected, EngineHandle, Held, PeerStatus, Status};
 pub use self::network::PeerState;
 pub use self::waits::Verdict;
 
+pub(crate) use self::copier::CopyState;
 pub(crate) use self::figures::lag_of;
 pub(crate) use self::waits::Asker;
 

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use replica::{RecordKey, Ticket, WriteGroup};
 use stats::Histogram;
-use store::{Completion, QUEUE_BYTES_MAX, Sizes, Store, StoreError};
+use store::{Completion, Copying, QUEUE_BYTES_MAX, Sizes, Store, StoreError};
 
 /// Bytes of groups that are made into one: what the store makes one commit of. More would only copy.
 const GATHERED_BYTES_MAX: usize = 4 << 20;
@@ -176,6 +176,14 @@ impl Storage {
     /// Figures of the store itself.
     pub(crate) fn sizes(&self) -> Sizes {
         self.store.sizes()
+    }
+
+    /// Begins a copy of all records, with everything that was handed over.
+    ///
+    /// # Errors
+    /// As [`Store::copy`].
+    pub(crate) fn copy(&mut self) -> Result<Copying, StoreError> {
+        self.store.copy()
     }
 
     /// Writes and syncs what the store has, and leaves the mark of an orderly end.

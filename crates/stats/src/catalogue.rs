@@ -126,8 +126,10 @@ catalogue! {
         "Clients that are connected.";
     DOOR_CLIENTS_TOTAL: Counter, Count, "crdt_door_clients_total", [],
         "Clients that were let in.";
+    DOOR_BUFFER_BYTES: Gauge, Bytes, "crdt_door_buffer_bytes", [],
+        "Bytes of requests that are not finished, of open transactions, and of replies that are not taken, of all clients.";
     DOOR_REFUSED_TOTAL: Counter, Count, "crdt_door_refused_total", ["reason"],
-        "Clients that were refused or cut off: full (too many), slow (took no replies).";
+        "Clients that were refused or cut off: full (too many), slow (took no replies), memory (held most of too much).";
     DOOR_BYTES_TOTAL: Counter, Bytes, "crdt_door_bytes_total", ["direction"],
         "Bytes read from and written to clients.";
     DOOR_COMMITS_TOTAL: Counter, Count, "crdt_door_commits_total", ["result"],

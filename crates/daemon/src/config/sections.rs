@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use replica::{Intervals, Limits as ReplicaLimits};
 use resp::{Limits as DoorLimits, Password};
 use store::{Durability, RedisTls};
+use transport::membership::MembershipTiming;
 use transport::{Limits as TransportLimits, NodeId, Timing};
 
 use super::error::{ConfigError, Problem};
@@ -23,6 +24,8 @@ const DOOR_INPUT_SPARE_BYTES: usize = 64 << 10;
 pub struct Config {
     /// Links to other members.
     pub transport: TransportSection,
+    /// Times of SWIM.
+    pub membership: MembershipTiming,
     /// The store.
     pub store: StoreSection,
     /// The local door.
@@ -91,6 +94,8 @@ pub struct Door {
     pub tcp: Option<(SocketAddr, Password)>,
     /// Clients at a time.
     pub connections_max: usize,
+    /// Bytes that all clients hold together.
+    pub buffers_bytes_max: usize,
     /// Bounds of one client.
     pub limits: DoorLimits,
 }
@@ -119,6 +124,7 @@ impl Config {
         let mut problems = Vec::new();
         let config = Self {
             transport: read.transport(&mut problems),
+            membership: read.membership(&mut problems),
             store: read.store(&mut problems),
             door: read.door(&mut problems),
             http: Http { listen: read.listen("http.listen") },
@@ -235,6 +241,31 @@ impl Read<'_> {
         }
     }
 
+    fn membership(&self, problems: &mut Vec<Problem>) -> MembershipTiming {
+        let timing = MembershipTiming {
+            probe_ms: self.small("membership.probe_ms"),
+            probe_rtt_ms: self.small("membership.probe_rtt_ms"),
+            suspect_ms: self.small("membership.suspect_ms"),
+            announce_ms: self.small("membership.announce_ms"),
+        };
+        if timing.probe_rtt_ms > timing.probe_ms / 2 {
+            let reason = format!(
+                "membership.probe_rtt_ms is {} and must be at most half of membership.probe_ms, which is {}",
+                timing.probe_rtt_ms, timing.probe_ms
+            );
+            problems.push(self.conflict("membership.probe_rtt_ms", reason));
+        }
+        if timing.suspect_ms < timing.probe_ms {
+            let reason = format!(
+                "membership.suspect_ms is {} and must not be below membership.probe_ms, {}: a suspect hears of it with a \
+                 probe",
+                timing.suspect_ms, timing.probe_ms
+            );
+            problems.push(self.conflict("membership.suspect_ms", reason));
+        }
+        timing
+    }
+
     fn store(&self, problems: &mut Vec<Problem>) -> StoreSection {
         let durability = self.text("store.durability").parse().unwrap_or_default();
         let (url, host) = (self.word("redis.url"), self.word("redis.host"));
@@ -321,6 +352,16 @@ impl Read<'_> {
             let reason = "door.bulk_bytes_max must not be above door.frame_bytes_max";
             problems.push(self.conflict("door.bulk_bytes_max", reason));
         }
+        let buffers_bytes_max = self.size("door.buffers_bytes_max");
+        // So that one client with the largest request behind the largest replies is not cut off for another such one.
+        let least = 2 * (limits.frame_bytes_max + limits.output_bytes_max);
+        if buffers_bytes_max < least {
+            let reason = format!(
+                "door.buffers_bytes_max is {buffers_bytes_max} and must be at least {least}: twice door.frame_bytes_max and \
+                 door.output_bytes_max together"
+            );
+            problems.push(self.conflict("door.buffers_bytes_max", reason));
+        }
         let listen = self.listen("door.listen");
         let password = Password::new(self.text("door.password").as_bytes());
         if listen.is_some() && password.is_none() {
@@ -332,6 +373,7 @@ impl Read<'_> {
             socket_mode: read_mode(self.text("door.socket_mode")).expect("the schema takes modes only"),
             tcp: listen.zip(password),
             connections_max: self.size("door.connections_max"),
+            buffers_bytes_max,
             limits,
         }
     }

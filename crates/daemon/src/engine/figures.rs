@@ -246,10 +246,12 @@ impl Core {
 
     fn tell_door(&self, snapshot: &mut Snapshot, door: &DoorFigures) {
         snapshot.integer(&metric::DOOR_CLIENTS, &[], door.clients);
+        snapshot.integer(&metric::DOOR_BUFFER_BYTES, &[], door.held_bytes);
         snapshot.integer(&metric::DOOR_CLIENTS_TOTAL, &[], door.clients_let_in);
         for (metric, label, value) in [
             (&metric::DOOR_REFUSED_TOTAL, "full", door.refused_full),
             (&metric::DOOR_REFUSED_TOTAL, "slow", door.cut_slow),
+            (&metric::DOOR_REFUSED_TOTAL, "memory", door.cut_memory),
             (&metric::DOOR_BYTES_TOTAL, "read", door.bytes_read),
             (&metric::DOOR_BYTES_TOTAL, "written", door.bytes_written),
             (&metric::DOOR_COMMITS_TOTAL, "accepted", self.figures.commits),

@@ -80,6 +80,7 @@ impl Cluster {
                 socket_mode: 0o600,
                 tcp: None,
                 connections_max: 16,
+                buffers_bytes_max: 64 << 20,
                 limits: resp::Limits::default(),
             },
             version: "0.0.0-test".to_owned(),

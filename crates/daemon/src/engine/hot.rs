@@ -264,6 +264,7 @@ impl Hot {
             self.core.waits.forget(client);
         }
         self.core.settle_waits();
+        self.core.look_at_lags();
         self.core.follow_epoch();
         self.core.hand_over();
         self.account(moment);
@@ -320,7 +321,11 @@ impl Hot {
         self.core.figures.turns += 1;
         if self.counts {
             let ended_us = self.clock.read().mono_us;
-            self.core.figures.busy_us += ended_us.saturating_sub(begun.mono_us);
+            let turn_us = ended_us.saturating_sub(begun.mono_us);
+            self.core.figures.busy_us += turn_us;
+            if let Some(seconds) = &mut self.core.figures.turn_seconds {
+                seconds.record(turn_us as f64 / 1e6);
+            }
         }
         match (self.core.storage.is_congested(), self.congested_since_us) {
             (true, None) => self.congested_since_us = Some(begun.mono_us),

@@ -304,7 +304,12 @@ impl Core {
         let listened_ms = self.at.now.mono_ms.saturating_sub(self.about.started.now.mono_ms);
         let has_written = self.figures.commits > 0;
         if listened_ms < self.about.listen_ms && !has_written {
-            add("ERR_NOT_READY", "the node was just started and listens what its peers know of it".to_owned());
+            let left_ms = self.about.listen_ms - listened_ms;
+            let reason = format!(
+                "the node was just started and listens what its peers know of it; it takes writes by itself in {left_ms} ms \
+                 at most"
+            );
+            add("ERR_NOT_READY", reason);
         }
         found
     }

@@ -24,7 +24,7 @@ use crdt::ReplicaId;
 use mio::{Events, Poll, Token};
 use replica::epoch::SignedEpoch;
 use replica::{Node, Setup, Start};
-use store::{Store, StoreError, Wake};
+use store::{Doubt, Store, StoreError, Wake};
 use tokio::sync::mpsc;
 use transport::Transport;
 use transport::identity::{ClusterSigner, random_bytes};
@@ -382,7 +382,10 @@ fn open_node(
 ) -> Result<Node, EngineError> {
     let proof = store.proof().clone();
     for doubt in &proof.doubts {
-        log.info("the store is not known to be as it was left", &[("because", doubt)]);
+        match doubt {
+            Doubt::FirstStart => log.info("the store is new", &[]),
+            _ => log.info("the store is not known to be as it was left", &[("because", doubt)]),
+        }
     }
     let fresh_replica = ReplicaId(u128::from_be_bytes(random()?));
     let start = Start { now: started.now, fresh_replica, continuity: proof.continuity() };

@@ -1,31 +1,41 @@
 //! `crdt-engine backup` and `crdt-engine restore`.
 //!
 //! A backup is a folder with the files of a node and a list of them with their hashes, `backup.toml`, which is written
-//! last: without it there is no backup. The node must not run meanwhile, since its store changes under the copy; its
-//! peers go on without it.
+//! last: without it there is no backup. Of a node that does not run the files of its store are copied. One that runs is
+//! asked for a copy of its records as of one moment ([`crate::engine`], `copier`), which takes the place of those files;
+//! so it is with a store in Redis, which is in no backup of a node that does not run.
 //!
-//! A restored node holds an older state under an old name. The store notices that its files were copied, so the node
-//! takes a fresh replica id, pushes what only it knows, and fetches the rest from its peers. Invitations are not in a
+//! A restored node holds an older state under an old name. The store notices that its files were copied, or that it has
+//! no ledger, so the node takes a fresh replica id, pushes what only it knows, and fetches the rest from its peers. Invitations are not in a
 //! backup: a token that was used since would be good again.
 
+mod error;
+
 use std::ffi::OsStr;
-use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use store::{ArchiveError, ArchiveReader, RedisTarget};
 
-use crate::folder::{Folder, FolderError, hex};
+pub use self::error::BackupError;
+
+use self::error::failed;
+use crate::folder::{Folder, hex};
 
 /// Version of the list.
 const VERSION: u32 = 0;
 /// The list.
 const LIST: &str = "backup.toml";
 /// What of a node folder is in a backup. `cluster.toml` makes a node, and comes last at a restore.
-const PARTS: [&str; 4] = ["state", "config.toml", "directory.toml", "identity"];
+/// The files of the store.
+const STATE: &str = "state";
+const PARTS: [&str; 5] = [STATE, RECORDS, "config.toml", "directory.toml", "identity"];
+/// The records of a node that ran, in the place of `state`.
+const RECORDS: &str = "records";
 const NODE_MARK: &str = "identity/cluster.toml";
 /// Folders in folders: a store has three. Deeper ones are a loop of links.
 const DEPTH_MAX: usize = 16;
@@ -47,6 +57,8 @@ pub struct Backup {
     pub files: usize,
     /// Their bytes.
     pub bytes: u64,
+    /// True when the node ran, and gave its records.
+    pub has_records: bool,
 }
 
 /// What [`restore`] brought back.
@@ -60,41 +72,6 @@ pub struct Restored {
     pub state_before: Option<PathBuf>,
     /// True when identity and configuration came from the backup; false when those that were there stayed.
     pub whole: bool,
-}
-
-/// Why there is no backup, or nothing was restored. The node is as it was.
-#[derive(Debug)]
-pub enum BackupError {
-    /// The node folder.
-    Folder(FolderError),
-    /// The folder of the backup is there already.
-    Exists {
-        /// It.
-        path: PathBuf,
-    },
-    /// A file cannot be copied.
-    File {
-        /// Which.
-        path: PathBuf,
-        /// The system's words.
-        error: io::Error,
-    },
-    /// The folder is no whole backup.
-    Invalid {
-        /// It.
-        path: PathBuf,
-        /// What is wrong.
-        reason: String,
-    },
-    /// The backup is of another node than the one that lives in the folder.
-    OtherNode {
-        /// The folder.
-        folder: PathBuf,
-        /// Who lives there.
-        found: String,
-        /// Of whom the backup is.
-        named: String,
-    },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -122,10 +99,30 @@ struct Entry {
 pub fn backup(folder: &Folder, target: &Path, now_s: i64) -> Result<Backup, BackupError> {
     let (node, cluster) = (folder.node()?.to_string(), folder.cluster()?);
     let _running = folder.lock_for_running()?;
+    make(folder, target, now_s, None, (node, cluster))
+}
+
+/// As [`backup`], beside the node that runs, with a copy of its records that it has made.
+///
+/// # Errors
+/// [`BackupError`]. What was copied of an attempt that failed is removed again.
+pub fn backup_running(folder: &Folder, target: &Path, now_s: i64, records: &Path) -> Result<Backup, BackupError> {
+    let named = (folder.node()?.to_string(), folder.cluster()?);
+    make(folder, target, now_s, Some(records), named)
+}
+
+fn make(
+    folder: &Folder,
+    target: &Path,
+    now_s: i64,
+    records: Option<&Path>,
+    (node, cluster): (String, u128),
+) -> Result<Backup, BackupError> {
     let _change = folder.lock_for_change()?;
     // Before the target is made, which may lie in the folder itself.
     let mut paths = Vec::new();
-    for part in PARTS {
+    let is_wanted = |part: &&str| *part != RECORDS && (*part != STATE || records.is_none());
+    for part in PARTS.into_iter().filter(is_wanted) {
         collect(folder.path(), Path::new(part), 0, &mut paths)?;
     }
     match DirBuilder::new().mode(0o700).create(target) {
@@ -135,9 +132,15 @@ pub fn backup(folder: &Folder, target: &Path, now_s: i64) -> Result<Backup, Back
         }
         Err(error) => return Err(failed(target)(error)),
     }
-    let copied = copy_out(folder, target, &paths).and_then(|file| {
+    let copied = copy_out(folder, target, &paths).and_then(|mut file| {
+        if let Some(records) = records {
+            let (bytes, sha256) = copy(records, &target.join(RECORDS))?;
+            file.push(Entry { path: RECORDS.to_owned(), bytes, sha256 });
+        }
+        verify(target, &file)?;
         let bytes = file.iter().map(|entry| entry.bytes).sum();
-        let made = Backup { folder: target.into(), node: node.clone(), files: file.len(), bytes };
+        let has_records = records.is_some();
+        let made = Backup { folder: target.into(), node: node.clone(), files: file.len(), bytes, has_records };
         let list = List { version: VERSION, node, cluster: format!("{cluster:032x}"), made_s: now_s, file };
         let text = toml::to_string(&list).expect("texts and integers below 2^63 have a form in TOML");
         write_whole(&target.join(LIST), text.as_bytes())?;
@@ -152,11 +155,18 @@ pub fn backup(folder: &Folder, target: &Path, now_s: i64) -> Result<Backup, Back
 }
 
 /// Brings a node back. Where the same node still lives in the folder, only its state is replaced, and the present one
-/// is put aside: identity, membership and configuration are newer than those of any backup.
+/// is put aside: identity, membership and configuration are newer than those of any backup. Records of a node that ran
+/// come into the embedded store, or to `redis`, where an empty prefix stands for that of the node. `progress` is told
+/// bytes of them, and how many there are.
 ///
 /// # Errors
 /// [`BackupError`]; the node is as it was.
-pub fn restore(folder: &Folder, source: &Path) -> Result<Restored, BackupError> {
+pub fn restore(
+    folder: &Folder,
+    source: &Path,
+    redis: Option<RedisTarget>,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Restored, BackupError> {
     let list = read_list(source)?;
     let whole = !folder.is_initialised();
     if !whole {
@@ -175,10 +185,18 @@ pub fn restore(folder: &Folder, source: &Path) -> Result<Restored, BackupError> 
         let inner = Path::new(&entry.path).strip_prefix("state").unwrap_or(Path::new(&entry.path));
         copy_in(source, entry, &staged.join(inner))?;
     }
+    if let Some(entry) = list.file.iter().find(|entry| entry.path == RECORDS) {
+        let redis = redis.map(|target| match target.prefix.as_str() {
+            "" => RedisTarget { prefix: format!("crdt:{}", list.node), ..target },
+            _ => target,
+        });
+        bring_back(source, entry, &staged, redis.as_ref(), progress)?;
+    }
     let state_before = put_aside(folder)?;
     fs::rename(&staged, folder.state()).map_err(failed(&staged))?;
     if whole {
-        let mut others: Vec<&Entry> = list.file.iter().filter(|entry| !is_state(entry)).collect();
+        let is_other = |entry: &&Entry| !is_state(entry) && entry.path != RECORDS;
+        let mut others: Vec<&Entry> = list.file.iter().filter(is_other).collect();
         others.sort_by_key(|entry| entry.path == NODE_MARK);
         for entry in others {
             let target = folder.path().join(&entry.path);
@@ -229,14 +247,78 @@ fn copy_out(folder: &Folder, target: &Path, paths: &[PathBuf]) -> Result<Vec<Ent
         .collect()
 }
 
+/// Reads everything that was written once more.
+fn verify(target: &Path, file: &[Entry]) -> Result<(), BackupError> {
+    for entry in file {
+        check(target, entry)?;
+        if entry.path == RECORDS {
+            let path = target.join(RECORDS);
+            open_records(&path)?.try_for_each(|block| block.map(drop)).map_err(in_records(&path))?;
+        }
+    }
+    Ok(())
+}
+
+/// A file whose bytes are not those of the list is an error.
+fn check(source: &Path, entry: &Entry) -> Result<(), BackupError> {
+    let path = source.join(&entry.path);
+    let (mut hash, mut bytes) = (Sha256::new(), 0);
+    let mut file = File::open(&path).map_err(failed(&path))?;
+    let mut chunk = vec![0; CHUNK_BYTES];
+    loop {
+        let count = file.read(&mut chunk).map_err(failed(&path))?;
+        let Some(read) = chunk.get(..count).filter(|read| !read.is_empty()) else { break };
+        hash.update(read);
+        bytes += count as u64;
+    }
+    judge(source, entry, bytes, &hex::encode(&hash.finalize()))
+}
+
+fn judge(source: &Path, entry: &Entry, bytes: u64, sha256: &str) -> Result<(), BackupError> {
+    if (bytes, sha256) == (entry.bytes, entry.sha256.as_str()) {
+        return Ok(());
+    }
+    let reason = format!("{} is not what was backed up", entry.path);
+    Err(BackupError::Invalid { path: source.into(), reason })
+}
+
+fn open_records(path: &Path) -> Result<ArchiveReader<BufReader<File>>, BackupError> {
+    let file = File::open(path).map_err(failed(path))?;
+    ArchiveReader::new(BufReader::new(file)).map_err(in_records(path))
+}
+
+fn in_records(path: &Path) -> impl Fn(ArchiveError) -> BackupError + use<> {
+    let path = path.to_owned();
+    move |error| BackupError::Records { path: path.clone(), error }
+}
+
+/// Makes a store of the records of a node that ran.
+fn bring_back(
+    source: &Path,
+    entry: &Entry,
+    staged: &Path,
+    redis: Option<&RedisTarget>,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<(), BackupError> {
+    check(source, entry)?;
+    let path = source.join(&entry.path);
+    let mut records = open_records(&path)?;
+    let mut told = std::iter::from_fn(|| {
+        let block = records.next();
+        progress(records.totals().bytes, entry.bytes);
+        block
+    });
+    let made = match redis {
+        None => store::import_embedded(staged, &mut told),
+        Some(target) => store::import_redis(target, &mut told),
+    };
+    made.map_err(in_records(&path))
+}
+
 /// Copies one file of a backup; one that was changed since is an error.
 fn copy_in(source: &Path, entry: &Entry, target: &Path) -> Result<(), BackupError> {
     let (bytes, sha256) = copy(&source.join(&entry.path), target)?;
-    if (bytes, &sha256) != (entry.bytes, &entry.sha256) {
-        let reason = format!("{} is not what was backed up", entry.path);
-        return Err(BackupError::Invalid { path: source.into(), reason });
-    }
-    Ok(())
+    judge(source, entry, bytes, &sha256)
 }
 
 /// Copies a file, durably, with its mode: its bytes and their hash.
@@ -334,158 +416,5 @@ fn sync_folder(path: &Path) -> Result<(), BackupError> {
     File::open(path).and_then(|folder| folder.sync_all()).map_err(failed(path))
 }
 
-fn failed(path: &Path) -> impl Fn(io::Error) -> BackupError + use<> {
-    let path = path.to_owned();
-    move |error| BackupError::File { path: path.clone(), error }
-}
-
-impl BackupError {
-    /// The stable code.
-    pub const fn code(&self) -> &'static str {
-        match self {
-            Self::Folder(error) => error.code(),
-            Self::Exists { .. } => "ERR_BACKUP_EXISTS",
-            Self::File { .. } => "ERR_BACKUP_FILE",
-            Self::Invalid { .. } => "ERR_BACKUP_INVALID",
-            Self::OtherNode { .. } => "ERR_BACKUP_OTHER_NODE",
-        }
-    }
-}
-
-impl From<FolderError> for BackupError {
-    fn from(error: FolderError) -> Self {
-        Self::Folder(error)
-    }
-}
-
-impl fmt::Display for BackupError {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Folder(error) => error.fmt(formatter),
-            Self::Exists { path } => {
-                write!(
-                    formatter,
-                    "{} is there already; backups are never overwritten: name a new folder",
-                    path.display()
-                )
-            }
-            Self::File { path, error } => write!(
-                formatter,
-                "{}: {error}; nothing that was there before has changed: mend it and start again",
-                path.display()
-            ),
-            Self::Invalid { path, reason } => {
-                write!(formatter, "{} is no whole backup: {reason}; take another one", path.display())
-            }
-            Self::OtherNode { folder, found, named } => write!(
-                formatter,
-                "the backup is of {named}, and {found} lives in {}; name another folder with --folder",
-                folder.display()
-            ),
-        }
-    }
-}
-
-impl std::error::Error for BackupError {}
-
 #[cfg(test)]
-mod tests {
-    use transport::NodeId;
-    use transport::identity::KeyKind;
-
-    use super::*;
-    use crate::init::{InitOptions, init};
-
-    const NOW_S: i64 = 1_795_383_785;
-
-    fn node(root: &Path, name: &str) -> Folder {
-        let folder = Folder::new(root.join(name));
-        let options = InitOptions {
-            node: NodeId::new(name).unwrap(),
-            key_kind: KeyKind::Ed25519,
-            own: None,
-            addresses: Vec::new(),
-            config_text: "# none\n".to_owned(),
-            now_s: NOW_S,
-        };
-        init(&folder, &options).unwrap();
-        fs::create_dir(folder.state().join("records")).unwrap();
-        fs::write(folder.state().join("records/1"), "old").unwrap();
-        folder
-    }
-
-    fn state(folder: &Folder) -> String {
-        fs::read_to_string(folder.state().join("records/1")).unwrap()
-    }
-
-    #[test]
-    fn a_lost_node_comes_back_whole() {
-        let root = tempfile::tempdir().unwrap();
-        let (folder, target) = (node(root.path(), "node_01"), root.path().join("backup"));
-        let made = backup(&folder, &target, NOW_S).unwrap();
-        assert_eq!(made.node, "node_01");
-        let cluster = folder.cluster().unwrap();
-        fs::remove_dir_all(folder.path()).unwrap();
-        let restored = restore(&folder, &target).unwrap();
-        assert_eq!((restored.whole, restored.state_before, restored.made_s), (true, None, NOW_S));
-        assert_eq!(folder.load().unwrap().node.cluster(), cluster);
-        assert_eq!(state(&folder), "old");
-        assert!(folder.config().exists());
-        let key = fs::metadata(folder.path().join("identity/node.key")).unwrap();
-        assert_eq!(key.permissions().mode() & 0o777, 0o600);
-    }
-
-    #[test]
-    fn a_node_that_is_there_keeps_its_identity_and_its_state_is_put_aside() {
-        let root = tempfile::tempdir().unwrap();
-        let (folder, target) = (node(root.path(), "node_01"), root.path().join("backup"));
-        backup(&folder, &target, NOW_S).unwrap();
-        fs::write(folder.state().join("records/1"), "new").unwrap();
-        fs::write(folder.config(), "# mine\n").unwrap();
-        let restored = restore(&folder, &target).unwrap();
-        assert!(!restored.whole);
-        let aside = restored.state_before.unwrap();
-        assert_eq!(fs::read_to_string(aside.join("records/1")).unwrap(), "new");
-        assert_eq!(state(&folder), "old");
-        assert_eq!(fs::read_to_string(folder.config()).unwrap(), "# mine\n");
-    }
-
-    #[test]
-    fn a_backup_that_was_changed_changes_nothing() {
-        let root = tempfile::tempdir().unwrap();
-        let (folder, target) = (node(root.path(), "node_01"), root.path().join("backup"));
-        backup(&folder, &target, NOW_S).unwrap();
-        fs::write(folder.state().join("records/1"), "new").unwrap();
-        fs::write(target.join("state/records/1"), "bad").unwrap();
-        assert_eq!(restore(&folder, &target).unwrap_err().code(), "ERR_BACKUP_INVALID");
-        assert_eq!(state(&folder), "new");
-        fs::remove_file(target.join(LIST)).unwrap();
-        assert_eq!(restore(&folder, &target).unwrap_err().code(), "ERR_BACKUP_INVALID");
-    }
-
-    #[test]
-    fn what_must_not_be_is_refused() {
-        let root = tempfile::tempdir().unwrap();
-        let (folder, target) = (node(root.path(), "node_01"), root.path().join("backup"));
-        let running = folder.lock_for_running().unwrap();
-        assert_eq!(backup(&folder, &target, NOW_S).unwrap_err().code(), "ERR_FOLDER_IN_USE");
-        assert!(!target.exists());
-        drop(running);
-        backup(&folder, &target, NOW_S).unwrap();
-        assert_eq!(backup(&folder, &target, NOW_S).unwrap_err().code(), "ERR_BACKUP_EXISTS");
-        let other = node(root.path(), "node_02");
-        assert_eq!(restore(&other, &target).unwrap_err().code(), "ERR_BACKUP_OTHER_NODE");
-        let nobody = Folder::new(root.path().join("nobody"));
-        assert_eq!(backup(&nobody, &root.path().join("x"), NOW_S).unwrap_err().code(), "ERR_NOT_INITIALISED");
-    }
-
-    #[test]
-    fn paths_do_not_lead_out_of_a_node() {
-        for good in ["state/records/1", "config.toml", "identity/node.key"] {
-            assert!(is_of_a_node(good), "{good}");
-        }
-        for bad in ["", "/etc/passwd", "../x", "state/../../x", "invites/a.open", "other"] {
-            assert!(!is_of_a_node(bad), "{bad}");
-        }
-    }
-}
+mod tests;

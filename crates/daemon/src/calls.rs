@@ -10,7 +10,7 @@ use resp::{Call, ErrorReply, HeldCall, Reply, Ticket};
 
 use crate::door::{ClientId, DoorFigures};
 use crate::engine::core::Core;
-use crate::engine::{Asker, RequestError, Verdict, lag_of};
+use crate::engine::{Asker, CopyState, RequestError, Verdict, lag_of};
 
 use self::pattern::matches;
 
@@ -34,6 +34,7 @@ pub(crate) fn answer(
         Call::Conflicts { count } => Ok(conflicts(core, count)),
         Call::Held(call) => held(core, &call).map_err(refusal),
         Call::Gc => Ok(collect(core)),
+        Call::Backup { start } => backup(core, start),
         Call::Verify { node } => {
             let begun = core.begin_check(node.as_deref(), Asker::Client(client, ticket));
             return begun.err().map(|(error, _)| Err(refusal(error)));
@@ -235,6 +236,23 @@ fn held_reply(held: &HeldView) -> Reply {
 fn collect(core: &mut Core) -> Reply {
     let (attempted, collected) = core.collect();
     map([("attempted", number(attempted)), ("collected", number(collected))])
+}
+
+fn backup(core: &mut Core, start: bool) -> Result<Reply, ErrorReply> {
+    if start {
+        let begun = core.begin_copy();
+        begun.map_err(|error| ErrorReply::err(format!("{error} ({})", error.code())))?;
+    }
+    let CopyState { number: run, stage, totals, code, message } = core.copier.state();
+    Ok(map([
+        ("number", number(run)),
+        ("state", Reply::bulk(stage.name())),
+        ("records", number(totals.pairs)),
+        ("bytes", number(totals.bytes)),
+        ("file", Reply::bulk(core.copier.file().display().to_string())),
+        ("code", Reply::bulk(code)),
+        ("message", Reply::bulk(message)),
+    ]))
 }
 
 fn config(core: &Core, wanted: Option<&str>) -> Reply {

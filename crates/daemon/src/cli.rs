@@ -92,7 +92,7 @@ pub enum Command {
     Config(ConfigCommand),
     /// Compares the state with that of members; exit code 1 unless all are equal
     Verify(VerifyArgs),
-    /// Copies the node into a new folder; the node must not run
+    /// Copies the node into a new folder, also while it runs
     Backup(BackupArgs),
     /// Brings a node back from a backup; it takes a new replica id
     Restore(BackupArgs),

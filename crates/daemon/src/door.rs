@@ -50,6 +50,9 @@ pub struct DoorParts {
     pub tcp: Option<(SocketAddr, Password)>,
     /// Clients at a time, at least 1. Each holds up to [`Limits::input_bytes_max`] and [`Limits::output_bytes_max`].
     pub connections_max: usize,
+    /// Bytes that all clients hold together ([`Session::held_bytes`]): above it those who hold most are cut off. One turn
+    /// of one client may go beyond it for that moment.
+    pub buffers_bytes_max: usize,
     /// Bounds of one client.
     pub limits: Limits,
 }
@@ -82,6 +85,9 @@ pub(crate) struct DoorFigures {
     pub(crate) clients_let_in: u64,
     pub(crate) refused_full: u64,
     pub(crate) cut_slow: u64,
+    pub(crate) cut_memory: u64,
+    /// Bytes that clients hold now.
+    pub(crate) held_bytes: u64,
     pub(crate) bytes_read: u64,
     pub(crate) bytes_written: u64,
 }
@@ -100,6 +106,7 @@ pub(crate) struct Door {
     gone: Vec<ClientId>,
     buffer: Box<[u8]>,
     connections_max: usize,
+    buffers_bytes_max: u64,
     last_number: u64,
     accept_again_ms: Option<u64>,
     figures: DoorFigures,
@@ -132,6 +139,7 @@ impl Door {
             gone: Vec::new(),
             buffer: vec![0; READ_BYTES].into_boxed_slice(),
             connections_max: parts.connections_max.max(1),
+            buffers_bytes_max: parts.buffers_bytes_max as u64,
             last_number: 0,
             accept_again_ms: None,
             figures: DoorFigures::default(),
@@ -188,7 +196,10 @@ impl Door {
         connection.is_queued = false;
         let mut service =
             Service { host, registry: &self.registry, buffer: &mut self.buffer, figures: &mut self.figures, now_ms };
-        match connection.serve(&mut service) {
+        let outcome = connection.serve(&mut service);
+        let (before, now) = connection.count_held();
+        self.figures.held_bytes = self.figures.held_bytes - before + now;
+        match outcome {
             Outcome::Waits => {}
             Outcome::Again => self.queue(slot),
             Outcome::Parked if connection.is_parked => {}
@@ -198,6 +209,23 @@ impl Door {
             }
             Outcome::Over => self.remove(slot),
         }
+        while self.figures.held_bytes > self.buffers_bytes_max && self.cut_largest() {}
+    }
+
+    /// Cuts off who holds most. Not reading from them would not do: what they sent in part would stay, and the others, who
+    /// ask for little, would wait for them without an end. False when nobody holds anything.
+    fn cut_largest(&mut self) -> bool {
+        let held = |(slot, place): (usize, &Option<Connection>)| Some((place.as_ref()?.held_bytes(), slot));
+        let largest = self.connections.iter().enumerate().filter_map(held).max();
+        let Some((bytes, slot)) = largest.filter(|(bytes, _)| *bytes > 0) else { return false };
+        self.figures.cut_memory += 1;
+        let fields: [(&str, &dyn std::fmt::Display); 2] = [("bytes", &bytes), ("bound", &self.buffers_bytes_max)];
+        self.log.warn("ERR_DOOR_BUFFERS", "clients held too much together; the one with the most was cut off", &fields);
+        if let Some(connection) = self.connection(slot) {
+            connection.say_last(b"-ERR all clients together hold too much, and this one most (ERR_DOOR_BUFFERS)\r\n");
+        }
+        self.remove(slot);
+        true
     }
 
     /// True when a further turn finds something to do without any event.
@@ -272,6 +300,8 @@ impl Door {
                 let message = "a client took none of its replies for a minute, and was cut off";
                 self.log.warn("ERR_DOOR_SLOW_CLIENT", message, &[("milliseconds", &stuck_ms)]);
                 self.remove(slot);
+            } else if self.connection(slot).map_or(0, |connection| connection.deserted_ms(now_ms)) > STUCK_MS_MAX {
+                self.remove(slot);
             }
         }
     }
@@ -332,6 +362,7 @@ impl Door {
         let Some(mut connection) = self.connections.get_mut(slot).and_then(Option::take) else { return };
         // The socket closes right after, which ends the watch in any case.
         let _ = self.registry.deregister(connection.stream());
+        self.figures.held_bytes -= connection.held_bytes();
         self.gone.push(connection.id());
         self.freed.push(slot);
         self.figures.clients -= 1;
@@ -355,3 +386,6 @@ impl Door {
         self.connection(client.slot).filter(|connection| connection.id() == client)
     }
 }
+
+#[cfg(test)]
+mod tests;

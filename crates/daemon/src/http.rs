@@ -79,6 +79,9 @@ fn router(handle: EngineHandle) -> Router {
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
+        .fallback(|| async {
+            plain(StatusCode::NOT_FOUND, "there are /healthz, /readyz and /metrics here\n".to_owned())
+        })
         .with_state(handle)
 }
 

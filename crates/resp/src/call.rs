@@ -40,6 +40,11 @@ pub enum Call {
     Held(HeldCall),
     /// Collect now.
     Gc,
+    /// Copy all records into a file of the node folder, or tell how far that is.
+    Backup {
+        /// Begin one.
+        start: bool,
+    },
     /// Compare digests.
     Verify {
         /// With this member, else with all.
@@ -99,6 +104,13 @@ impl Call {
             Verb::CrdtMatrix => Ok(Self::Matrix),
             Verb::CrdtPeers => Ok(Self::Peers),
             Verb::CrdtGc => Ok(Self::Gc),
+            Verb::CrdtBackup => {
+                optional().and_then(|action| match action.map(|word| word.to_ascii_uppercase()).as_deref() {
+                    None | Some("STATUS") => Ok(Self::Backup { start: false }),
+                    Some("START") => Ok(Self::Backup { start: true }),
+                    Some(_) => Err(ErrorReply::syntax()),
+                })
+            }
             Verb::CrdtStats => optional().map(|pattern| Self::Stats { pattern }),
             Verb::CrdtConfig => optional().map(|pattern| Self::Config { pattern }),
             Verb::CrdtVerify => optional().map(|node| Self::Verify { node }),

@@ -121,6 +121,12 @@ impl Replies {
         self.output().len() + self.slot_bytes
     }
 
+    /// Bytes of memory beyond what is kept for replies to come.
+    pub(crate) fn held_bytes(&self) -> usize {
+        let output = self.out.capacity().saturating_sub(COMPACT_BYTES).max(self.output().len());
+        output + self.slot_bytes + self.slots.len() * size_of::<Slot>()
+    }
+
     fn push(&mut self, waits: Waits, bytes: Vec<u8>) {
         self.slot_bytes += bytes.len();
         self.slots.push_back(Slot { waits, bytes });

@@ -53,6 +53,11 @@ pub struct Parser {
     is_line: bool,
 }
 
+/// Arguments for which a connection keeps room between two requests.
+const RANGES_KEPT: usize = 64;
+/// Bytes of words in a line for which it keeps room.
+const WORD_BYTES_KEPT: usize = 4 << 10;
+
 /// The arguments of a request where they stand in the buffer.
 #[derive(Clone, Copy, Debug)]
 pub struct Arguments<'a> {
@@ -121,6 +126,12 @@ impl Parser {
         Arguments { bytes: if self.is_line { &self.words } else { bytes }, ranges: &self.ranges }
     }
 
+    /// Bytes of memory beyond what is kept between two requests.
+    pub(crate) fn held_bytes(&self) -> usize {
+        let ranges = self.ranges.capacity().saturating_sub(RANGES_KEPT) * size_of::<Range<usize>>();
+        ranges + self.words.capacity().saturating_sub(WORD_BYTES_KEPT)
+    }
+
     /// Forgets the request.
     pub fn reset(&mut self) {
         self.state = State::Start;
@@ -129,8 +140,8 @@ impl Parser {
         self.words.clear();
         self.is_line = false;
         // One huge request must not keep its memory for the life of the connection.
-        self.ranges.shrink_to(64);
-        self.words.shrink_to(4 << 10);
+        self.ranges.shrink_to(RANGES_KEPT);
+        self.words.shrink_to(WORD_BYTES_KEPT);
     }
 
     /// Every step gives `None` when the next one can be taken.

@@ -236,6 +236,25 @@ impl Session {
         self.replies.consume(bytes);
     }
 
+    /// Bytes that this connection holds: what it sent and is not done with, what waits between MULTI and EXEC, and replies
+    /// that it has not taken. The buffers that an idle one keeps, at most 64 KiB for each way, are not among them.
+    pub fn held_bytes(&self) -> usize {
+        let unread = self.input.len() - self.read;
+        let input = self.input.capacity().saturating_sub(INPUT_BYTES_KEPT).max(unread);
+        let queued = self.transaction.as_ref().map_or(0, Transaction::bytes);
+        input + self.parser.held_bytes() + queued + self.replies.held_bytes()
+    }
+
+    /// True while a step that was handed out is not answered.
+    pub fn awaits_answer(&self) -> bool {
+        self.awaited.is_some()
+    }
+
+    /// True while a request has no reply, or the client has not taken one: nothing else may be said to it then.
+    pub fn owes_reply(&self) -> bool {
+        self.awaited.is_some() || self.replies.waiting() > 0 || self.replies.bytes() > 0
+    }
+
     /// The connection's number.
     pub fn id(&self) -> u64 {
         self.id

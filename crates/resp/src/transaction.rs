@@ -31,6 +31,11 @@ pub(crate) struct Transaction {
 }
 
 impl Transaction {
+    /// Bytes of the commands that wait.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes + self.queued.len() * size_of::<Queued>()
+    }
+
     /// Queues a command.
     pub(crate) fn queue(
         &mut self,

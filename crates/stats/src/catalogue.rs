@@ -46,6 +46,15 @@ catalogue! {
     APPLIED_OPS: Gauge, Count, "crdt_applied_ops", ["origin"],
         "Operations of the origin that the state includes.";
 
+    APPLY_LAG_SECONDS: Histogram, Seconds, "crdt_apply_lag_seconds", ["origin"],
+        "From the stamp that the origin's clock gave a batch at its commit to the turn of this node that applied it, by our \
+         clock: what the two clocks differ by is in it. Batches that came by a snapshot, or were received before the start, are not.";
+    CONVERGENCE_SECONDS: Histogram, Seconds, "crdt_convergence_seconds", [],
+        "From a commit of a client here until every other member that is LIVE has told to show it. The telling is in it: up to \
+         one interval of digests, and 0.05 s. Commits within a millisecond count as one.";
+    MERGES_TOTAL: Counter, Count, "crdt_merges_total", ["kind"],
+        "Changes of other nodes that were joined into the state, by type of the object; those that came by a snapshot are not counted.";
+
     CONFLICT_JOURNAL_ENTRIES: Gauge, Count, "crdt_conflict_journal_entries", [],
         "Values that are present and not shown.";
     IDEMPOTENCY_VIOLATIONS_TOTAL: Counter, Count, "crdt_idempotency_violations_total", [],
@@ -113,6 +122,10 @@ catalogue! {
         "Bytes on the medium, at most some seconds old; 0 when unknown.";
     STORE_QUEUE_BYTES: Gauge, Bytes, "crdt_store_queue_bytes", [],
         "Bytes of records that are not durable yet.";
+    STORE_QUEUE_WRITES: Gauge, Count, "crdt_store_queue_writes", [],
+        "Writes of clients that are not durable yet.";
+    STORE_COMMIT_GROUPS: Histogram, Count, "crdt_store_commit_groups", [],
+        "Groups of records of the node that were handed to the store as one: what one turn made.";
     STORE_COMMITS_TOTAL: Counter, Count, "crdt_store_commits_total", [],
         "Commits of the store since it was opened.";
     STORE_GROUPS_TOTAL: Counter, Count, "crdt_store_groups_total", [],
@@ -126,8 +139,10 @@ catalogue! {
         "Clients that are connected.";
     DOOR_CLIENTS_TOTAL: Counter, Count, "crdt_door_clients_total", [],
         "Clients that were let in.";
+    DOOR_BUFFER_BYTES: Gauge, Bytes, "crdt_door_buffer_bytes", [],
+        "Bytes of requests that are not finished, of open transactions, and of replies that are not taken, of all clients.";
     DOOR_REFUSED_TOTAL: Counter, Count, "crdt_door_refused_total", ["reason"],
-        "Clients that were refused or cut off: full (too many), slow (took no replies).";
+        "Clients that were refused or cut off: full (too many), slow (took no replies), memory (held most of too much).";
     DOOR_BYTES_TOTAL: Counter, Bytes, "crdt_door_bytes_total", ["direction"],
         "Bytes read from and written to clients.";
     DOOR_COMMITS_TOTAL: Counter, Count, "crdt_door_commits_total", ["result"],
@@ -139,6 +154,8 @@ catalogue! {
 
     HOT_THREAD_SECONDS_TOTAL: Counter, Seconds, "crdt_hot_thread_seconds_total", [],
         "Time in which the hot thread was at work; at one second a second it is the bottleneck.";
+    HOT_THREAD_TURN_SECONDS: Histogram, Seconds, "crdt_hot_thread_turn_seconds", [],
+        "Time that one turn took: everybody else waits for so long.";
     HOT_THREAD_TURNS_TOTAL: Counter, Count, "crdt_hot_thread_turns_total", [],
         "Turns of the hot thread: times that it woke and did all there was.";
     LOG_LINES_DROPPED: Gauge, Count, "crdt_log_lines_dropped", [],

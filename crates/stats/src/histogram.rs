@@ -39,6 +39,18 @@ impl Histogram {
         self.sum += value * times as f64;
     }
 
+    /// Counts everything that another one has counted.
+    ///
+    /// # Panics
+    /// When their bounds differ.
+    pub fn add(&mut self, other: &Self) {
+        assert_eq!(self.bounds, other.bounds, "histograms of one metric have the same bounds");
+        for (count, more) in self.counts.iter_mut().zip(&other.counts) {
+            *count += more;
+        }
+        self.sum += other.sum;
+    }
+
     /// How many were counted.
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()
@@ -83,6 +95,11 @@ mod tests {
         histogram.record(9.0);
         assert_eq!(histogram.buckets().collect::<Vec<_>>(), [(1.0, 1), (2.0, 3)]);
         assert_eq!((histogram.count(), histogram.sum()), (4, 13.0));
+        let mut other = Histogram::new(&[1.0, 2.0]);
+        other.record(0.5);
+        other.add(&histogram);
+        assert_eq!(other.buckets().collect::<Vec<_>>(), [(1.0, 2), (2.0, 4)]);
+        assert_eq!((other.count(), other.sum()), (5, 13.5));
     }
 
     #[test]

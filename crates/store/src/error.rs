@@ -57,6 +57,18 @@ pub enum StoreError {
         /// For so long.
         seconds: u64,
     },
+    /// More was written during a copy than could wait for it. The store goes on, and the copy is given up.
+    CopyTooSlow {
+        /// Bytes that may wait.
+        bound: u64,
+    },
+    /// The store was closed.
+    Closed,
+    /// Records are to be brought to a place that holds some already.
+    Occupied {
+        /// The place.
+        place: String,
+    },
     /// Everything can only be loaded before the first write.
     AlreadyRunning,
     /// The store's own thread could not be started or ended by a panic, which is a bug.
@@ -74,6 +86,13 @@ pub enum StoreError {
         /// The address, without the password.
         address: String,
         /// The words of the system or the server.
+        message: String,
+    },
+    /// TLS with the server did not come about: one side does not trust the other, or one speaks no TLS.
+    Tls {
+        /// The address, without the password.
+        address: String,
+        /// The words of TLS.
         message: String,
     },
     /// The server refused the password or a command.
@@ -131,10 +150,14 @@ impl StoreError {
             Self::TooLarge { .. } => "ERR_STORE_TOO_LARGE",
             Self::Refused { .. } => "ERR_STORE_FAILED",
             Self::Stalled { .. } => "ERR_STORE_STALLED",
+            Self::CopyTooSlow { .. } => "ERR_BACKUP_SLOW",
+            Self::Closed => "ERR_BACKUP_CANCELLED",
+            Self::Occupied { .. } => "ERR_STORE_OCCUPIED",
             Self::AlreadyRunning => "ERR_STORE_RUNNING",
             Self::Thread { .. } => "ERR_STORE_THREAD",
             Self::Address { .. } => "ERR_STORE_ADDRESS",
             Self::Unreachable { .. } => "ERR_STORE_UNREACHABLE",
+            Self::Tls { .. } => "ERR_STORE_TLS",
             Self::Denied { .. } => "ERR_STORE_DENIED",
             Self::ReadOnly { .. } => "ERR_STORE_READ_ONLY",
             Self::Weak { .. } => "ERR_STORE_DURABILITY",
@@ -176,10 +199,23 @@ impl fmt::Display for StoreError {
             Self::Stalled { seconds } => {
                 write!(f, "a commit has not come back for {seconds} s; look at the disk or the server, then restart")
             }
+            Self::CopyTooSlow { bound } => write!(
+                f,
+                "more than {bound} bytes were written while the store was copied; copy it when less is written, or to a \
+                 faster disk"
+            ),
+            Self::Closed => f.write_str("the store was closed; start the node and try again"),
+            Self::Occupied { place } => {
+                write!(f, "{place} holds the state of a node; nothing was written: name an empty place")
+            }
             Self::AlreadyRunning => f.write_str("everything can be loaded before the first write only"),
             Self::Thread { message } => write!(f, "the store's thread ended: {message}"),
             Self::Address { message } => write!(f, "the address of Redis is not usable: {message}"),
             Self::Unreachable { address, message } => write!(f, "Redis at {address} does not answer: {message}"),
+            Self::Tls { address, message } => write!(
+                f,
+                "no TLS with Redis at {address}: {message}; look at redis.tls_ca, and at the certificate of the server"
+            ),
             Self::Denied { message } => write!(f, "Redis denies access ({message}); check user, password and ACL"),
             Self::ReadOnly { message } => {
                 write!(f, "the store takes no writes ({message}); make it writable, then restart")

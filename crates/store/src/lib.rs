@@ -11,13 +11,17 @@
 //! | [`Redis`] | a Redis 7 that is there anyway | one writer, pipelined | see [`Durability`], by the server's own append-only file |
 //!
 //! It is not: a cache (the node holds what it needs in memory), a transaction manager (one node writes, nobody else),
-//! a backup (a copied folder is noticed, and its node mints a new replica id).
+//! a backup (a copied folder is noticed, and its node mints a new replica id; [`Store::copy`] gives what a backup is
+//! made of, and [`write_archive`] puts it into a file).
 
+mod archive;
 mod continuity;
+mod copying;
 mod durability;
 mod embedded;
 mod error;
 mod frame;
+mod import;
 mod ledger;
 mod memory;
 mod redis;
@@ -28,12 +32,15 @@ use std::time::Duration;
 
 use replica::{Found, RecordKey, Ticket, WriteGroup};
 
-pub use self::redis::{Redis, RedisOptions};
+pub use self::redis::{Redis, RedisOptions, RedisTls};
+pub use archive::{ArchiveError, ArchiveReader, ArchiveTotals, write_archive};
 pub use continuity::{Doubt, Proof};
+pub use copying::{Copying, StoredPair};
 pub use durability::Durability;
 pub use embedded::{Embedded, EmbeddedOptions};
 pub use error::StoreError;
 pub use frame::{KEY_DIRECT_BYTES_MAX, VALUE_BYTES_MAX};
+pub use import::{ArchivedPairs, RedisTarget, import_embedded, import_redis};
 pub use ledger::Surroundings;
 pub use memory::{Memory, MemoryDisk};
 pub use writer::{QUEUE_BYTES_MAX, STALL_SECONDS_MAX};
@@ -121,6 +128,13 @@ pub trait Store: Send {
 
     /// The next completion; waits for it at most `timeout`. For tools and tests.
     fn wait(&mut self, timeout: Duration) -> Option<Completion>;
+
+    /// Begins a copy of everything, groups whole, as of a moment between now and its end. It is read on another thread,
+    /// beside what is written; writes are not held up by it but for some milliseconds.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] after a failed durable write.
+    fn copy(&mut self) -> Result<Copying, StoreError>;
 
     /// Sizes as of now.
     fn sizes(&self) -> Sizes;

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use replica::{Found, RecordKey, Ticket, WriteGroup};
+use replica::{Found, Record, RecordKey, Ticket, WriteGroup};
 
 use crate::continuity::{self, Past, Present};
-use crate::{Completion, Doubt, Proof, Records, Sizes, Store, StoreError, Wake, frame};
+use crate::{Completion, Copying, Doubt, Proof, Records, Sizes, Store, StoreError, StoredPair, Wake, frame};
 
 #[derive(Debug, Default)]
 struct Content {
@@ -170,6 +170,17 @@ impl Store for Memory {
 
     fn wait(&mut self, _timeout: Duration) -> Option<Completion> {
         self.poll()
+    }
+
+    fn copy(&mut self) -> Result<Copying, StoreError> {
+        self.refuse()?;
+        let content = self.disk.lock();
+        let mut changes = frame::Changes::new();
+        for (key, value) in &content.records {
+            frame::add(&mut changes, Record { key: key.clone(), value: Some(value.clone()) });
+        }
+        drop(content);
+        Ok(Copying::of(changes.into_iter().map(|(key, value)| StoredPair { key, value }).collect()))
     }
 
     fn sizes(&self) -> Sizes {

@@ -3,16 +3,21 @@
 //! While one commit is on its way, groups gather; the next commit takes all of them. So a slow sync makes the groups a
 //! commit larger and not the queue longer.
 
+mod desk;
+
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use replica::{Found, RecordKey, Ticket, WriteGroup};
 
+use self::desk::Desk;
+use crate::copying::{Begun, Reading, Tail};
 use crate::frame::{self, Changes};
 use crate::ledger::Ledger;
-use crate::{Completion, Durability, Proof, Records, Sizes, Store, StoreError, Wake};
+use crate::{Completion, Copying, Durability, Proof, Records, Sizes, Store, StoreError, Wake};
 
 /// Bytes of groups that may wait. Above it a writer waits too; with less, a burst (a chunk of a snapshot, a pull)
 /// makes the node stand still although the disk would keep up.
@@ -42,6 +47,9 @@ pub(crate) trait Medium: Send + 'static {
     /// Every record.
     fn load(&mut self) -> Result<Records<'_>, StoreError>;
 
+    /// Everything as it is now, to be read on another thread while this one goes on.
+    fn copy(&mut self) -> Result<Reading, StoreError>;
+
     /// Bytes on the medium, 0 when unknown.
     fn stored_bytes(&mut self) -> u64;
 }
@@ -49,6 +57,8 @@ pub(crate) trait Medium: Send + 'static {
 enum Request {
     Write(WriteGroup, usize),
     Read(RecordKey),
+    Copy(SyncSender<Result<Begun, StoreError>>),
+    EndCopy(Arc<Tail>, SyncSender<Result<(), StoreError>>),
 }
 
 #[derive(Default)]
@@ -114,7 +124,16 @@ impl<M: Medium> Writer<M> {
     fn start(&mut self) -> Result<(), StoreError> {
         let Some((medium, ledger)) = self.idle.take() else { return Ok(()) };
         let (shared, durability, sequence) = (Arc::clone(&self.shared), self.durability, self.proof.sequence);
-        let worker = Worker { shared, medium, ledger, durability, sequence, dirty_since: None, sized_at: None };
+        let worker = Worker {
+            shared,
+            medium,
+            ledger,
+            durability,
+            sequence,
+            dirty_since: None,
+            sized_at: None,
+            tails: Vec::new(),
+        };
         let thread = thread::Builder::new().name("store".into()).spawn(move || worker.run());
         match thread {
             Ok(thread) => self.thread = Some(thread),
@@ -215,6 +234,14 @@ impl<M: Medium> Store for Writer<M> {
         }
     }
 
+    fn copy(&mut self) -> Result<Copying, StoreError> {
+        if let Some(refused) = self.refused() {
+            return Err(refused);
+        }
+        self.start()?;
+        Ok(Copying::ask(Box::new(Desk(Arc::clone(&self.shared)))))
+    }
+
     fn sizes(&self) -> Sizes {
         self.shared.lock().sizes
     }
@@ -276,6 +303,8 @@ impl<M: Medium> Drop for Writer<M> {
 enum Work {
     Commit(Vec<WriteGroup>, usize),
     Read(RecordKey),
+    Copy(SyncSender<Result<Begun, StoreError>>),
+    EndCopy(Arc<Tail>, SyncSender<Result<(), StoreError>>),
     Sync,
     End,
 }
@@ -289,6 +318,8 @@ struct Worker<M: Medium> {
     /// When the oldest commit that is not synced was made.
     dirty_since: Option<Instant>,
     sized_at: Option<Instant>,
+    /// Copies that want to know what is committed.
+    tails: Vec<Weak<Tail>>,
 }
 
 impl<M: Medium> Worker<M> {
@@ -298,6 +329,16 @@ impl<M: Medium> Worker<M> {
             let outcome = match self.next() {
                 Work::Commit(groups, bytes) => self.commit(groups, bytes),
                 Work::Read(key) => self.read(key),
+                Work::Copy(answer) => {
+                    self.begin_copy(&answer);
+                    Ok(())
+                }
+                Work::EndCopy(tail, answer) => {
+                    self.tails.retain(|other| other.as_ptr() != Arc::as_ptr(&tail));
+                    // Whoever asked may have given up.
+                    let _ = answer.send(Ok(()));
+                    Ok(())
+                }
                 Work::Sync => self.sync(),
                 Work::End => break Ok(()),
             };
@@ -354,7 +395,16 @@ impl<M: Medium> Worker<M> {
         for record in groups.into_iter().flat_map(|group| group.records) {
             frame::add(&mut changes, record);
         }
+        let told = (!self.tails.is_empty()).then(|| changes.clone());
         self.medium.commit(changes, sequence)?;
+        if let Some(changes) = told {
+            self.tails.retain(|tail| {
+                tail.upgrade().is_some_and(|tail| {
+                    tail.put(&changes);
+                    true
+                })
+            });
+        }
         self.ledger.acknowledge(sequence)?;
         self.sequence = sequence;
         if self.durability == Durability::Everysec {
@@ -389,6 +439,17 @@ impl<M: Medium> Worker<M> {
         Ok(())
     }
 
+    /// A copy that does not begin is no failure of the store.
+    fn begin_copy(&mut self, answer: &SyncSender<Result<Begun, StoreError>>) {
+        let begun = self.medium.copy().map(|Reading { batches, is_live }| {
+            let tail = is_live.then(Arc::<Tail>::default);
+            self.tails.extend(tail.as_ref().map(Arc::downgrade));
+            Begun { batches, tail }
+        });
+        // Whoever asked may have given up.
+        let _ = answer.send(begun);
+    }
+
     fn sync(&mut self) -> Result<(), StoreError> {
         self.dirty_since = None;
         self.medium.sync()
@@ -408,14 +469,14 @@ impl<M: Medium> Worker<M> {
     }
 }
 
-/// All groups at the front up to the bound of a commit, at least one; or one read.
+/// All groups at the front up to the bound of a commit, at least one; or one of anything else.
 fn take(requests: &mut VecDeque<Request>) -> Option<Work> {
     let mut groups = Vec::new();
     let mut total = 0;
     loop {
         let fits = match requests.front() {
             Some(Request::Write(_, bytes)) => groups.is_empty() || total + bytes <= COMMIT_BYTES_MAX,
-            Some(Request::Read(_)) => groups.is_empty(),
+            Some(Request::Read(_) | Request::Copy(_) | Request::EndCopy(..)) => groups.is_empty(),
             None => false,
         };
         if !fits {
@@ -427,6 +488,8 @@ fn take(requests: &mut VecDeque<Request>) -> Option<Work> {
                 total += bytes;
             }
             Some(Request::Read(key)) => return Some(Work::Read(key)),
+            Some(Request::Copy(answer)) => return Some(Work::Copy(answer)),
+            Some(Request::EndCopy(tail, answer)) => return Some(Work::EndCopy(tail, answer)),
             None => break,
         }
     }

@@ -69,6 +69,21 @@ pub(super) fn cell(value: &Value) -> String {
     if text.contains(char::is_control) { text.escape_debug().to_string() } else { text }
 }
 
+/// Names and values of a text like INFO's, `name:value` a line.
+pub(super) fn cell_lines(value: &Value) -> Vec<(String, String)> {
+    let text = match value {
+        Value::SimpleString(text) | Value::VerbatimString { text, .. } => text.clone(),
+        Value::BulkString(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+        _ => String::new(),
+    };
+    let pair = |line: &str| {
+        let (name, value) = line.split_once(':')?;
+        // A terminal shows it.
+        Some((name.to_owned(), value.chars().filter(|character| !character.is_control()).collect()))
+    };
+    text.lines().filter_map(pair).collect()
+}
+
 /// The same as JSON. Numbers beyond what JSON can hold become texts.
 pub(super) fn to_json(value: &Value) -> Json {
     match value {

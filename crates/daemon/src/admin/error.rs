@@ -1,9 +1,13 @@
 //! Why the daemon could not be asked.
 
 use std::fmt;
+use std::io;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use redis::{ErrorKind, RedisError};
+
+use crate::codes;
 
 /// Longest text of the daemon that is shown.
 const SHOWN_CHARS_MAX: usize = 2_000;
@@ -17,6 +21,8 @@ pub enum AdminError {
         socket: PathBuf,
         /// The words of the system.
         reason: String,
+        /// What is to be done follows from it.
+        cause: Cause,
     },
     /// The daemon answered with an error.
     Refused {
@@ -36,9 +42,29 @@ pub enum AdminError {
     NotConfirmed,
 }
 
+/// Why nobody answers at the door.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Cause {
+    /// There is no socket.
+    NoSocket,
+    /// A socket is left, of a daemon that is gone.
+    NobodyListens,
+    /// Its mode keeps this user out.
+    NotAllowed,
+    /// Anything else, such as a daemon that does not answer in time.
+    Other,
+}
+
 impl AdminError {
     pub(super) fn unreachable(socket: &Path, error: &RedisError) -> Self {
-        Self::Unreachable { socket: socket.into(), reason: shown(error) }
+        // Asked anew: the client's error has the system's words, and not its kind.
+        let cause = match UnixStream::connect(socket).map_err(|error| error.kind()) {
+            Err(io::ErrorKind::NotFound) => Cause::NoSocket,
+            Err(io::ErrorKind::ConnectionRefused) => Cause::NobodyListens,
+            Err(io::ErrorKind::PermissionDenied) => Cause::NotAllowed,
+            _ => Cause::Other,
+        };
+        Self::Unreachable { socket: socket.into(), reason: shown(error), cause }
     }
 
     pub(super) fn of_answer(socket: &Path, words: &[&str], error: &RedisError) -> Self {
@@ -55,14 +81,21 @@ impl AdminError {
     }
 
     /// The stable code.
-    pub const fn code(&self) -> &'static str {
+    pub fn code(&self) -> &'static str {
         match self {
             Self::Unreachable { .. } => "ERR_DAEMON_UNREACHABLE",
-            Self::Refused { .. } => "ERR_DAEMON_REFUSED",
+            // The daemon's own code tells more than that it refused.
+            Self::Refused { reason, .. } => told_code(reason).unwrap_or("ERR_DAEMON_REFUSED"),
             Self::Answer { .. } => "ERR_DAEMON_ANSWER",
             Self::NotConfirmed => "ERR_CONFIRMATION_NEEDED",
         }
     }
+}
+
+/// The code in brackets at the end of what the daemon said.
+fn told_code(reason: &str) -> Option<&'static str> {
+    let (_, code) = reason.strip_suffix(')')?.rsplit_once('(')?;
+    codes::find(code).map(|found| found.code)
 }
 
 /// Without control characters: a terminal shows it.
@@ -78,11 +111,31 @@ fn shown(error: &RedisError) -> String {
 impl fmt::Display for AdminError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unreachable { socket, reason } => write!(
-                formatter,
-                "no daemon answers at {} ({reason}); start it with crdt-engine run, or name its folder with --folder",
-                socket.display()
-            ),
+            Self::Unreachable { socket, reason, cause } => {
+                let socket = socket.display();
+                match cause {
+                    Cause::NoSocket => write!(
+                        formatter,
+                        "no node runs here: there is no socket {socket}; start it with crdt-engine run (or systemctl start \
+                         crdt-engine), or name the folder of the one that runs with --folder"
+                    ),
+                    Cause::NobodyListens => write!(
+                        formatter,
+                        "the node has ended without taking its socket {socket} away, as after a crash or kill -9; look at \
+                         the end of its log, then start it with crdt-engine run"
+                    ),
+                    Cause::NotAllowed => write!(
+                        formatter,
+                        "this user may not open {socket}; run the command as the user of the node, or let this one into \
+                         its group (door.socket_mode)"
+                    ),
+                    Cause::Other => write!(
+                        formatter,
+                        "the node does not answer at {socket} ({reason}); it may be busy or hang: look at its log and at \
+                         /healthz"
+                    ),
+                }
+            }
             Self::Refused { command, reason } => write!(formatter, "the daemon refused {command}: {reason}"),
             Self::Answer { command, reason } => write!(
                 formatter,

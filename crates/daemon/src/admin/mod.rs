@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::cli::OutputFormat;
 use crate::exit::Exit;
-use answer::{Fields, cell, fields, maps, to_json};
+use answer::{Fields, cell, cell_lines, fields, maps, to_json};
 use table::table;
 
 pub use error::AdminError;
@@ -28,6 +28,17 @@ pub struct Report {
     pub text: String,
     /// [`Exit::Ok`] or [`Exit::Unwell`].
     pub exit: Exit,
+}
+
+/// How far a copy of all records is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CopyProgress {
+    /// Records that were copied, those twice that changed meanwhile.
+    pub records: u64,
+    /// Bytes of the file.
+    pub bytes: u64,
+    /// The file, once it is whole.
+    pub file: Option<PathBuf>,
 }
 
 /// A connection to the daemon.
@@ -70,12 +81,18 @@ impl Daemon {
     pub fn status(&mut self, format: OutputFormat) -> Result<Report, AdminError> {
         let clock = self.ask(&["CRDT.CLOCK"])?;
         let peers = self.ask(&["CRDT.PEERS"])?;
+        let info = cell_lines(&self.ask(&["INFO", "replication"])?);
         let members = maps("CRDT.PEERS", &peers)?;
         let away: Vec<String> =
             members.iter().filter(|member| !is_present(member)).map(|member| member.text("node")).collect();
-        let exit = if away.is_empty() { Exit::Ok } else { Exit::Unwell };
+        let refused: Vec<&str> =
+            info.iter().filter(|(name, _)| name.starts_with("refuses_writes")).map(|(_, why)| why.as_str()).collect();
+        let figure =
+            |wanted: &str| info.iter().find(|(name, _)| name == wanted).map_or("?", |(_, value)| value.as_str());
+        let exit = if away.is_empty() && refused.is_empty() { Exit::Ok } else { Exit::Unwell };
         if format == OutputFormat::Json {
-            let value = json!({ "clock": to_json(&clock), "peers": to_json(&peers), "away": away });
+            let value =
+                json!({ "clock": to_json(&clock), "peers": to_json(&peers), "away": away, "refuses_writes": refused });
             return Ok(Report { text: json_text(&value), exit });
         }
         let clock = fields("CRDT.CLOCK", &clock)?;
@@ -83,10 +100,25 @@ impl Daemon {
         for name in ["node", "replica", "digest"] {
             text.push_str(&format!("{name:<8} {}\n", clock.text(name)));
         }
+        text.push_str(&match refused.as_slice() {
+            [] => "writes   taken\n".to_owned(),
+            reasons => reasons.iter().map(|reason| format!("writes   REFUSED: {reason}\n")).collect(),
+        });
+        // What a destroyed machine would lose, while there is somebody who could have it.
+        if figure("unreplicated_ops") != "0" && !members.is_empty() {
+            text.push_str(&format!(
+                "at risk  {} operations, which no other member has yet\n",
+                figure("unreplicated_ops")
+            ));
+        }
+        if figure("held_streams") != "0" {
+            let held = figure("held_streams");
+            text.push_str(&format!("held     {held} streams wait for a decision: crdt-engine held list\n"));
+        }
         text.push_str(&match (members.len(), away.len()) {
             (0, _) => "members  none but this one: nothing is replicated yet\n".to_owned(),
-            (others, 0) => format!("members  {others} others, all there\n"),
-            (others, _) => format!("members  {others} others, not there: {}\n", away.join(", ")),
+            (others, 0) => format!("members  this one and {others} more, all there\n"),
+            (others, _) => format!("members  this one and {others} more, NOT THERE: {}\n", away.join(", ")),
         });
         if !members.is_empty() {
             text.push('\n');
@@ -103,7 +135,10 @@ impl Daemon {
         let peers = self.ask(&["CRDT.PEERS"])?;
         let text = match format {
             OutputFormat::Json => json_text(&to_json(&peers)),
-            OutputFormat::Table => member_table(&maps("CRDT.PEERS", &peers)?),
+            OutputFormat::Table => match maps("CRDT.PEERS", &peers)?.as_slice() {
+                [] => "there is no member but this one; let one in with: crdt-engine invite --node-id ID\n".to_owned(),
+                members => member_table(members),
+            },
         };
         Ok(Report { text, exit: Exit::Ok })
     }
@@ -133,6 +168,9 @@ impl Daemon {
         }
         let text = match format {
             OutputFormat::Json => json_text(&to_json(&answer)),
+            OutputFormat::Table if rows.len() == 1 => {
+                "there is no member but this one, so there is nothing to compare with\n".to_owned()
+            }
             OutputFormat::Table => table(&rows),
         };
         Ok(Report { text, exit })
@@ -172,6 +210,36 @@ impl Daemon {
         Ok(Report { text: format!("discarded {id}\n"), exit: Exit::Ok })
     }
 
+    /// Lets the daemon copy its records into a file of its folder; the number of the copy.
+    ///
+    /// # Errors
+    /// As [`Daemon::status`]; also that a copy is under way.
+    pub fn begin_copy(&mut self) -> Result<u64, AdminError> {
+        let answer = self.ask(&["CRDT.BACKUP", "START"])?;
+        copy_number("CRDT.BACKUP", &fields("CRDT.BACKUP", &answer)?, "number")
+    }
+
+    /// How far this copy is.
+    ///
+    /// # Errors
+    /// As [`Daemon::status`]; also why there is none.
+    pub fn copy_progress(&mut self, number: u64) -> Result<CopyProgress, AdminError> {
+        let answer = self.ask(&["CRDT.BACKUP", "STATUS"])?;
+        let found = fields("CRDT.BACKUP", &answer)?;
+        let figure = |name| copy_number("CRDT.BACKUP", &found, name);
+        let refused = |reason: String| Err(AdminError::Refused { command: "CRDT.BACKUP".to_owned(), reason });
+        if figure("number")? != number {
+            return refused("the node was restarted, or somebody began another copy; start again".to_owned());
+        }
+        let is_done = match found.text("state").as_str() {
+            "running" => false,
+            "done" => true,
+            _ => return refused(format!("{} ({})", found.text("message"), found.text("code"))),
+        };
+        let file = is_done.then(|| PathBuf::from(found.text("file")));
+        Ok(CopyProgress { records: figure("records")?, bytes: figure("bytes")?, file })
+    }
+
     /// Collects now.
     ///
     /// # Errors
@@ -187,6 +255,11 @@ impl Daemon {
         };
         Ok(Report { text, exit: Exit::Ok })
     }
+}
+
+fn copy_number(command: &str, found: &Fields<'_>, name: &str) -> Result<u64, AdminError> {
+    let number = found.text(name).parse();
+    number.map_err(|_| AdminError::answer(command, format!("{name} is no number")))
 }
 
 /// True for a member that is alive and linked.

@@ -54,6 +54,10 @@ fn answer(call: Call) -> Result<Reply, ErrorReply> {
             ("applied", map(&[("aa", Reply::Integer(4))])),
             ("digest", Reply::bulk("00ff")),
         ])),
+        Call::Info { .. } => Ok(Reply::Text(
+            "# Replication\r\nunreplicated_ops:0\r\nheld_streams:1\r\nrefuses_writes0:ERR_STORE_FULL the disk is full\r\n"
+                .to_owned(),
+        )),
         Call::Peers => Ok(Reply::Array(vec![peer("node_02", "LIVE", "up"), peer("node_03", "DEAD", "down")])),
         Call::Verify { node: Some(_) } => Ok(map(&[("node_02", verdict(true, true, true))])),
         Call::Verify { node: None } => {
@@ -109,7 +113,9 @@ fn status_names_who_is_away_and_ends_so() {
 node     node_01
 replica  aa
 digest   00ff
-members  2 others, not there: node_03
+writes   REFUSED: ERR_STORE_FULL the disk is full
+held     1 streams wait for a decision: crdt-engine held list
+members  this one and 2 more, NOT THERE: node_03
 
 node     state  link  rtt us  lag ops  skew ms  address
 node_02  LIVE   up    120     3        ?        b.example:8888
@@ -121,6 +127,7 @@ node_03  DEAD   down  120     3        ?        b.example:8888
         assert_eq!(read["away"], json!(["node_03"]));
         assert_eq!(read["clock"]["applied"]["aa"], 4);
         assert_eq!(read["peers"][0]["skew_known"], false);
+        assert_eq!(read["refuses_writes"], json!(["ERR_STORE_FULL the disk is full"]));
     });
 }
 
@@ -143,7 +150,7 @@ fn held_things_are_listed_and_released() {
         assert_eq!(daemon.held_list(OutputFormat::Table).unwrap().text, "id    reason\naa:7  fenced\n");
         assert_eq!(daemon.held_release("aa:7").unwrap().text, "released aa:7\n");
         let error = daemon.held_discard("bb:1").unwrap_err();
-        assert_eq!(error.code(), "ERR_DAEMON_REFUSED");
+        assert_eq!(error.code(), "ERR_PATH");
         assert!(error.to_string().contains("there is no such thing (ERR_PATH)"), "{error}");
         assert_eq!(daemon.gc(OutputFormat::Table).unwrap().text, "collected 8 of 9 remains\n");
         assert_eq!(daemon.node_list(OutputFormat::Table).unwrap().text.lines().count(), 3);
@@ -155,5 +162,20 @@ fn a_door_without_a_daemon_is_told_with_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
     let error = Daemon::connect(&folder.path().join("door.sock")).err().unwrap();
     assert_eq!(error.code(), "ERR_DAEMON_UNREACHABLE");
-    assert!(error.to_string().contains("crdt-engine run"));
+    assert!(
+        error.to_string().contains("there is no socket") && error.to_string().contains("crdt-engine run"),
+        "{error}"
+    );
+    let socket = folder.path().join("left.sock");
+    drop(UnixListener::bind(&socket).unwrap());
+    let error = Daemon::connect(&socket).err().unwrap();
+    assert!(error.to_string().contains("has ended without taking its socket"), "{error}");
+}
+
+#[test]
+fn the_code_of_the_daemon_is_the_code_of_the_command() {
+    let refused = |reason: &str| AdminError::Refused { command: "X".to_owned(), reason: reason.to_owned() }.code();
+    assert_eq!(refused("\"foo\" is not held; CRDT.HELD lists what is (ERR_NOT_HELD)"), "ERR_NOT_HELD");
+    assert_eq!(refused("unknown command (see above)"), "ERR_DAEMON_REFUSED");
+    assert_eq!(refused("NOAUTH"), "ERR_DAEMON_REFUSED");
 }

@@ -111,6 +111,13 @@ pub(super) const CODES: &[Code] = &[
         "Raise LimitNOFILE of the unit, or ulimit -n.",
     ),
     code(
+        "ERR_DOOR_BUFFERS",
+        Exit::Temporary,
+        "A client was cut off, because all clients together held more than door.buffers_bytes_max, and this one most.",
+        "Requests that are begun and not finished, large transactions, or replies that nobody reads.",
+        "Look at that program; or raise the bound, if the machine has the memory.",
+    ),
+    code(
         "ERR_DOOR_SLOW_CLIENT",
         Exit::Temporary,
         "A client was cut off, because it took none of its replies for long.",

@@ -85,8 +85,8 @@ pub(super) const CODES: &[Code] = &[
         "ERR_STORE_ADDRESS",
         Exit::Config,
         "The address of Redis cannot be used.",
-        "redis.url does not parse, or asks for TLS, which is not built yet.",
-        "Write redis://user:password@host:port/db or unix:///path.",
+        "redis.url does not parse, or a file of redis.tls_ca, redis.tls_certificate or redis.tls_key is no such thing.",
+        "Write redis://user:password@host:port/db, rediss:// for TLS, or unix:///path; and files in PEM.",
     ),
     code(
         "ERR_STORE_UNREACHABLE",
@@ -94,6 +94,14 @@ pub(super) const CODES: &[Code] = &[
         "Redis does not answer.",
         "It does not run, or a firewall is between.",
         "Start it, and look at redis.host and redis.port.",
+    ),
+    code(
+        "ERR_STORE_TLS",
+        Exit::Unavailable,
+        "There is no TLS with Redis: one of the two does not trust the other.",
+        "The server's certificate comes from another CA than redis.tls_ca, names another host or has expired; it wants a \
+         certificate of ours; or it speaks no TLS on this port.",
+        "openssl s_client -connect HOST:PORT -CAfile FILE shows what the server has; correct redis.tls_ca or the host.",
     ),
     code(
         "ERR_STORE_DENIED",
@@ -129,6 +137,13 @@ pub(super) const CODES: &[Code] = &[
         "Another process writes into the same place of Redis.",
         "Two nodes have one redis.prefix.",
         "Give each node a prefix of its own.",
+    ),
+    code(
+        "ERR_STORE_OCCUPIED",
+        Exit::CannotCreate,
+        "The place to which records are brought back holds the state of a node. Nothing was written.",
+        "A Redis in which this node, or another one of the same prefix, has lived.",
+        "Set redis.prefix to a new one, or redis.database to an empty one; nothing is ever overwritten.",
     ),
     code(
         "ERR_STORE_SERVICE",

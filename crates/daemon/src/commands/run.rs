@@ -8,7 +8,6 @@ use std::thread::{self, JoinHandle};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
-use transport::membership::MembershipTiming;
 
 use super::configured::readable_finding;
 use super::failure::Failure;
@@ -85,7 +84,7 @@ fn serve(context: &Context, log: &Log) -> Result<(), Failure> {
 }
 
 fn parts(context: &Context, identity: Identity, lock: FolderLock, log: Log) -> Parts {
-    let Config { transport, store, door, http, limits, intervals, stats_enabled, peers, log: _ } =
+    let Config { transport, membership, store, door, http, limits, intervals, stats_enabled, peers, log: _ } =
         context.config.clone();
     let durability = store.durability;
     Parts {
@@ -99,11 +98,12 @@ fn parts(context: &Context, identity: Identity, lock: FolderLock, log: Log) -> P
         network_threads: transport.threads,
         transport_limits: transport.limits,
         transport_timing: transport.timing,
-        membership_timing: MembershipTiming::default(),
+        membership_timing: membership,
         store: match store.redis {
             None => StoreParts::Embedded { durability },
             Some(redis) => StoreParts::Redis {
                 url: redis.url,
+                tls: redis.tls,
                 prefix: redis.prefix,
                 durability,
                 trust_unknown_config: redis.trust_unknown_config,
@@ -114,6 +114,7 @@ fn parts(context: &Context, identity: Identity, lock: FolderLock, log: Log) -> P
             socket_mode: door.socket_mode,
             tcp: door.tcp,
             connections_max: door.connections_max,
+            buffers_bytes_max: door.buffers_bytes_max,
             limits: door.limits,
         },
         http: http.listen,

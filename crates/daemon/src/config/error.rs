@@ -119,7 +119,12 @@ impl fmt::Display for ConfigError {
             Self::File { path, error } if error.kind() == io::ErrorKind::PermissionDenied => {
                 write!(formatter, "{}: {error}; run as the owner of the node folder", path.display())
             }
-            Self::File { path, error } => write!(formatter, "{}: {error}", path.display()),
+            Self::File { path, error } if error.kind() == io::ErrorKind::NotFound => {
+                write!(formatter, "there is no configuration {}; correct --config, or leave it out", path.display())
+            }
+            Self::File { path, error } => {
+                write!(formatter, "the configuration {} cannot be read: {error}", path.display())
+            }
             Self::TooLarge { path, bytes, bytes_max } => {
                 write!(formatter, "{} has {bytes} bytes; the bound of a configuration is {bytes_max}", path.display())
             }

@@ -34,7 +34,12 @@ pub(super) fn read(path: &Path, needed: bool) -> Result<Layer, ConfigError> {
 fn read_text(path: &Path, text: &str) -> Result<Layer, ConfigError> {
     let table = DeTable::parse(text).map_err(|error| {
         let line = error.span().map_or(1, |span| line_of(text, span.start));
-        ConfigError::Syntax { path: path.into(), line, reason: error.message().to_owned() }
+        let reason = match (error.message(), text.lines().nth(line - 1).and_then(|line| line.split_once('='))) {
+            // The key alone: a password may stand behind it.
+            ("duplicate key", Some((key, _))) => format!("{} stands there twice; keep one of them", key.trim()),
+            (message, _) => message.to_owned(),
+        };
+        ConfigError::Syntax { path: path.into(), line, reason }
     })?;
     let mut layer = Layer::default();
     let document = Document { path, text };
@@ -60,6 +65,15 @@ impl Document<'_> {
                     layer.problems.push(unknown_section(key, inner, origin));
                 }
                 DeValue::Table(inner) if prefix.is_empty() => self.walk(&key, inner, layer),
+                // A line at the end of the file, `gc.threshold = 5`, belongs to the section before it.
+                DeValue::Table(inner) if is_section(name.get_ref()) => {
+                    let (section, first) = (name.get_ref(), inner.keys().next().map_or("", |name| &**name.get_ref()));
+                    let reason = format!(
+                        "{section}.{first} stands under [{prefix}]; move it above the first section of the file, or under \
+                         [{section}]"
+                    );
+                    layer.problems.push(Problem::Conflict { reason, origin });
+                }
                 value => layer.put_read(&key, origin, |kind| take(kind, value)),
             }
         }

@@ -18,8 +18,9 @@ pub struct Setting {
 }
 
 /// Sections, in the order of documents, each with what it is about.
-pub const SECTIONS: [(&str, &str); 11] = [
+pub const SECTIONS: [(&str, &str); 12] = [
     ("transport", "Links to the other members: QUIC over UDP, TLS 1.3 with certificates on both sides."),
+    ("membership", "Who is alive: SWIM, which members speak over their links."),
     ("store", "Where this node keeps what it knows. Embedded in the folder state, unless [redis] names a server."),
     ("redis", "The store in a Redis 7: used as soon as url or host is set."),
     ("door", "The local door, which speaks Redis' protocol."),
@@ -148,6 +149,36 @@ pub const SETTINGS: &[Setting] = &[
         GIB,
         "Bytes under way to one member: a link carries at most this in one round trip.",
     ),
+    ms(
+        "membership.probe_ms",
+        "5000",
+        100,
+        10 * MINUTE_MS,
+        "Between two probes, each of one other member. As foca, which does SWIM here, and memberlist have it for a WAN.",
+    ),
+    ms(
+        "membership.probe_rtt_ms",
+        "2000",
+        50,
+        5 * MINUTE_MS,
+        "A probe that is not answered in this time is asked of other members: the slowest round trip with a packet lost \
+         and sent again. At most half of probe_ms, so that there is time for the others' answers.",
+    ),
+    ms(
+        "membership.suspect_ms",
+        "30000",
+        200,
+        60 * MINUTE_MS,
+        "A suspect that does not answer for itself in this time is down. Six probes, as foca has it for a WAN: a member \
+         that is slow for a moment is not to be called dead.",
+    ),
+    ms(
+        "membership.announce_ms",
+        "5000",
+        100,
+        10 * MINUTE_MS,
+        "A node that knows of nobody alive announces itself again after this, to everybody it has a link to.",
+    ),
     other(
         "store.durability",
         Kind::Choice(&["everysec", "always"]),
@@ -155,12 +186,25 @@ pub const SETTINGS: &[Setting] = &[
         "When a client is answered. everysec: kill -9 loses nothing, a power cut up to the last second. always: after \
          the fsync.",
     ),
-    secret("redis.url", "redis://[user:password@]host:port/db or unix:///path?db=N. Not together with host."),
+    secret(
+        "redis.url",
+        "redis://[user:password@]host:port/db, rediss:// of the same form for TLS, or unix:///path?db=N. Not together \
+         with host.",
+    ),
     other("redis.host", Kind::Text, "", "Host name, or the absolute path of a Unix socket."),
     number("redis.port", "6379", 1, 65_535, "", "TCP port beside host."),
     other("redis.user", Kind::Text, "", "User of the ACL beside host; empty: the default user."),
     secret("redis.password", "Password beside host."),
     number("redis.database", "0", 0, 1_023, "", "Database beside host, from 0."),
+    other("redis.tls", Kind::Boolean, "false", "TLS beside host; in a url it is rediss://."),
+    other(
+        "redis.tls_ca",
+        Kind::Path,
+        "",
+        "CA of the server (PEM). Empty: those that this machine trusts. TLS is 1.3, and the name is always checked.",
+    ),
+    other("redis.tls_certificate", Kind::Path, "", "Certificate (PEM) for a server that asks clients for one."),
+    other("redis.tls_key", Kind::Path, "", "Its private key (PEM)."),
     other("redis.prefix", Kind::Text, "", "What all keys of this node begin with. Empty: crdt:NODE_ID."),
     other(
         "redis.trust_unknown_config",
@@ -191,6 +235,14 @@ pub const SETTINGS: &[Setting] = &[
     ),
     number("door.transaction_commands_max", "10000", 1, 10_000, "commands", "Between MULTI and EXEC."),
     bytes("door.transaction_bytes_max", "8388608", KIB, 64 * MIB, "Between MULTI and EXEC."),
+    bytes(
+        "door.buffers_bytes_max",
+        "134217728",
+        MIB,
+        64 * GIB,
+        "All that clients have sent and not finished, queued in transactions, or not taken of their replies, together. \
+         Above it those who hold most are cut off. At least twice frame_bytes_max and output_bytes_max together.",
+    ),
     number("door.databases_max", "16", 1, 65_536, "databases", "Databases that SELECT takes."),
     other(
         "http.listen",

@@ -7,7 +7,8 @@ use std::path::PathBuf;
 
 use replica::{Intervals, Limits as ReplicaLimits};
 use resp::{Limits as DoorLimits, Password};
-use store::Durability;
+use store::{Durability, RedisTls};
+use transport::membership::MembershipTiming;
 use transport::{Limits as TransportLimits, NodeId, Timing};
 
 use super::error::{ConfigError, Problem};
@@ -23,6 +24,8 @@ const DOOR_INPUT_SPARE_BYTES: usize = 64 << 10;
 pub struct Config {
     /// Links to other members.
     pub transport: TransportSection,
+    /// Times of SWIM.
+    pub membership: MembershipTiming,
     /// The store.
     pub store: StoreSection,
     /// The local door.
@@ -72,6 +75,8 @@ pub struct StoreSection {
 pub struct Redis {
     /// With user and password.
     pub url: String,
+    /// Certificates for TLS.
+    pub tls: RedisTls,
     /// What all keys begin with; `None`: `crdt:` and the node id.
     pub prefix: Option<String>,
     /// Take a durability that the server does not tell on trust.
@@ -89,6 +94,8 @@ pub struct Door {
     pub tcp: Option<(SocketAddr, Password)>,
     /// Clients at a time.
     pub connections_max: usize,
+    /// Bytes that all clients hold together.
+    pub buffers_bytes_max: usize,
     /// Bounds of one client.
     pub limits: DoorLimits,
 }
@@ -117,6 +124,7 @@ impl Config {
         let mut problems = Vec::new();
         let config = Self {
             transport: read.transport(&mut problems),
+            membership: read.membership(&mut problems),
             store: read.store(&mut problems),
             door: read.door(&mut problems),
             http: Http { listen: read.listen("http.listen") },
@@ -234,6 +242,31 @@ impl Read<'_> {
         }
     }
 
+    fn membership(&self, problems: &mut Vec<Problem>) -> MembershipTiming {
+        let timing = MembershipTiming {
+            probe_ms: self.small("membership.probe_ms"),
+            probe_rtt_ms: self.small("membership.probe_rtt_ms"),
+            suspect_ms: self.small("membership.suspect_ms"),
+            announce_ms: self.small("membership.announce_ms"),
+        };
+        if timing.probe_rtt_ms > timing.probe_ms / 2 {
+            let reason = format!(
+                "membership.probe_rtt_ms is {} and must be at most half of membership.probe_ms, which is {}",
+                timing.probe_rtt_ms, timing.probe_ms
+            );
+            problems.push(self.conflict("membership.probe_rtt_ms", reason));
+        }
+        if timing.suspect_ms < timing.probe_ms {
+            let reason = format!(
+                "membership.suspect_ms is {} and must not be below membership.probe_ms, {}: a suspect hears of it with a \
+                 probe",
+                timing.suspect_ms, timing.probe_ms
+            );
+            problems.push(self.conflict("membership.suspect_ms", reason));
+        }
+        timing
+    }
+
     fn store(&self, problems: &mut Vec<Problem>) -> StoreSection {
         let durability = self.text("store.durability").parse().unwrap_or_default();
         let (url, host) = (self.word("redis.url"), self.word("redis.host"));
@@ -241,12 +274,47 @@ impl Read<'_> {
             let reason = "redis.url and redis.host are both set; keep one of them";
             problems.push(self.conflict("redis.host", reason));
         }
+        let tls = self.redis_tls(problems);
         let redis = url.or_else(|| host.map(|host| self.redis_url(&host))).map(|url| Redis {
             url,
+            tls,
             prefix: self.word("redis.prefix"),
             trust_unknown_config: self.flag("redis.trust_unknown_config"),
         });
         StoreSection { durability, redis }
+    }
+
+    fn redis_tls(&self, problems: &mut Vec<Problem>) -> RedisTls {
+        let path = |key| self.word(key).map(PathBuf::from);
+        let (certificate, key) = (path("redis.tls_certificate"), path("redis.tls_key"));
+        if certificate.is_some() != key.is_some() {
+            let set = if key.is_some() { "redis.tls_key" } else { "redis.tls_certificate" };
+            let reason = "redis.tls_certificate and redis.tls_key belong together; set both or none";
+            problems.push(self.conflict(set, reason));
+        }
+        let tls = RedisTls { ca: path("redis.tls_ca"), client: certificate.zip(key) };
+        let url = self.text("redis.url");
+        // The same in any case of letters, as in every URL.
+        let is_secured = |url: &str| url.get(..9).is_some_and(|scheme| scheme.eq_ignore_ascii_case("rediss://"));
+        if !url.is_empty() && !is_secured(url) {
+            for given in ["redis.tls", "redis.tls_ca", "redis.tls_certificate"] {
+                if *self.settings.origin(given) != Origin::Default
+                    && !matches!(self.settings.value(given), Value::Boolean(false))
+                {
+                    let reason = format!("{given} is set, and redis.url asks for no TLS; begin it with rediss://");
+                    problems.push(self.conflict(given, reason));
+                }
+            }
+        }
+        if !self.text("redis.host").is_empty() && !self.flag("redis.tls") && !tls.is_empty() {
+            let reason = "redis.tls_ca and redis.tls_certificate need redis.tls = true beside redis.host";
+            let set = if tls.ca.is_some() { "redis.tls_ca" } else { "redis.tls_certificate" };
+            problems.push(self.conflict(set, reason));
+        }
+        if self.text("redis.host").starts_with('/') && self.flag("redis.tls") {
+            problems.push(self.conflict("redis.tls", "redis.tls is set, and redis.host is a Unix socket; unset one"));
+        }
+        tls
     }
 
     fn redis_url(&self, host: &str) -> String {
@@ -264,7 +332,8 @@ impl Read<'_> {
         let login = if user.is_empty() && password.is_empty() { String::new() } else { format!("{user}:{password}@") };
         // An IPv6 address stands in brackets in a URL.
         let host = if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host.to_owned() };
-        format!("redis://{login}{host}:{}/{database}", self.number("redis.port"))
+        let scheme = if self.flag("redis.tls") { "rediss" } else { "redis" };
+        format!("{scheme}://{login}{host}:{}/{database}", self.number("redis.port"))
     }
 
     fn door(&self, problems: &mut Vec<Problem>) -> Door {
@@ -284,6 +353,16 @@ impl Read<'_> {
             let reason = "door.bulk_bytes_max must not be above door.frame_bytes_max";
             problems.push(self.conflict("door.bulk_bytes_max", reason));
         }
+        let buffers_bytes_max = self.size("door.buffers_bytes_max");
+        // So that one client with the largest request behind the largest replies is not cut off for another such one.
+        let least = 2 * (limits.frame_bytes_max + limits.output_bytes_max);
+        if buffers_bytes_max < least {
+            let reason = format!(
+                "door.buffers_bytes_max is {buffers_bytes_max} and must be at least {least}: twice door.frame_bytes_max and \
+                 door.output_bytes_max together"
+            );
+            problems.push(self.conflict("door.buffers_bytes_max", reason));
+        }
         let listen = self.listen("door.listen");
         let password = Password::new(self.text("door.password").as_bytes());
         if listen.is_some() && password.is_none() {
@@ -295,6 +374,7 @@ impl Read<'_> {
             socket_mode: read_mode(self.text("door.socket_mode")).expect("the schema takes modes only"),
             tcp: listen.zip(password),
             connections_max: self.size("door.connections_max"),
+            buffers_bytes_max,
             limits,
         }
     }

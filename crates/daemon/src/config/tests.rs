@@ -194,3 +194,76 @@ fn a_new_file_keeps_what_the_command_line_set() {
 fn the_document_is_up_to_date() {
     crate::codes::assert_document("docs/configuration.md", &configuration_markdown());
 }
+
+#[test]
+fn tls_to_redis_is_asked_for_whole_or_not_at_all() {
+    let load = |flags: &[&str]| {
+        let flags = flags.iter().map(|text| flag(text)).collect();
+        Settings::load(&Sources { flags, ..Sources::default() }).and_then(|settings| Config::new(&settings))
+    };
+    let redis = |flags: &[&str]| load(flags).unwrap().store.redis.unwrap();
+    let by_host =
+        ["redis.host=cache", "redis.tls=true", "redis.tls_ca=/ca", "redis.tls_certificate=/c", "redis.tls_key=/k"];
+    let by_host = redis(&by_host);
+    assert_eq!(by_host.url, "rediss://cache:6379/0");
+    let client = Some(("/c".into(), "/k".into()));
+    assert_eq!(by_host.tls, store::RedisTls { ca: Some("/ca".into()), client });
+    assert!(redis(&["redis.url=rediss://cache", "redis.tls_ca=/ca"]).tls.ca.is_some());
+    for (flags, key) in [
+        (&["redis.url=redis://cache", "redis.tls_ca=/ca"][..], "redis.tls_ca is set"),
+        (&["redis.url=redis://cache", "redis.tls=true"], "redis.tls is set"),
+        (&["redis.host=cache", "redis.tls_ca=/ca"], "redis.tls = true"),
+        (&["redis.host=cache", "redis.tls=true", "redis.tls_key=/k"], "belong together"),
+        (&["redis.host=/run/r.sock", "redis.tls=true"], "Unix socket"),
+    ] {
+        match load(flags) {
+            Err(ConfigError::Invalid { problems }) => {
+                assert_eq!(problems.len(), 1, "{flags:?}");
+                assert!(problems.iter().any(|problem| problem.to_string().contains(key)), "{flags:?}: {problems:?}");
+            }
+            other => panic!("{flags:?}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn times_of_membership_are_those_of_a_wan_and_fit_together() {
+    let load = |flags: &[&str]| {
+        let flags = flags.iter().map(|text| flag(text)).collect();
+        Settings::load(&Sources { flags, ..Sources::default() }).and_then(|settings| Config::new(&settings))
+    };
+    let timing = load(&[]).unwrap().membership;
+    assert_eq!(
+        (timing.probe_ms, timing.probe_rtt_ms, timing.suspect_ms, timing.announce_ms),
+        (5_000, 2_000, 30_000, 5_000)
+    );
+    let brisk = load(&["membership.probe_ms=300", "membership.probe_rtt_ms=100", "membership.suspect_ms=600"]).unwrap();
+    assert_eq!((brisk.membership.probe_ms, brisk.membership.suspect_ms), (300, 600));
+    for (set, told) in [
+        (&["membership.probe_rtt_ms=2501"][..], "at most half"),
+        (&["membership.suspect_ms=4999"], "must not be below membership.probe_ms"),
+        (&["door.buffers_bytes_max=18874367"], "must be at least 18874368"),
+    ] {
+        let problems = match load(set) {
+            Err(ConfigError::Invalid { problems }) => problems,
+            other => panic!("{set:?}: {other:?}"),
+        };
+        assert!(problems.len() == 1 && problems[0].to_string().contains(told), "{set:?}: {problems:?}");
+    }
+}
+
+#[test]
+fn a_line_in_the_wrong_section_and_a_key_that_is_there_twice_are_named() {
+    with_file("[peers]\nnode_02 = [\"a:1\"]\ngc.threshold = 5\n", |path, loaded| {
+        let expected = format!(
+            "file {}:3: gc.threshold stands under [peers]; move it above the first section of the file, or under [gc]",
+            path.display()
+        );
+        assert_eq!(problems(loaded), [expected]);
+    });
+    with_file("[redis]\npassword = \"s3cret\"\npassword = \"s3cret\"\n", |path, loaded| {
+        let told = loaded.unwrap_err().to_string();
+        let expected = format!("{}:3: this is no TOML: password stands there twice; keep one of them", path.display());
+        assert_eq!(told, expected);
+    });
+}

@@ -102,7 +102,7 @@ impl fmt::Display for DemoError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Nodes { asked, range: (least, most) } => {
-                write!(f, "a demonstration has {least} to {most} nodes, not {asked}; give --nodes {least}")
+                write!(f, "a demonstration has {least} to {most} nodes, not {asked}; give --nodes {least} to {most}")
             }
             Self::System { doing, path: Some(path), error } => write!(f, "{doing} {}: {error}", path.display()),
             Self::System { doing, path: None, error } => write!(f, "{doing}: {error}"),

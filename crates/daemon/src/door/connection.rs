@@ -79,6 +79,12 @@ pub(super) struct Connection {
     pub(super) is_queued: bool,
     /// It is in the list of those that wait for room in the store.
     pub(super) is_parked: bool,
+    /// Both ways are closed: no reply reaches it.
+    is_gone: bool,
+    /// Since when it has been waiting for an answer although it writes no more.
+    deserted_since_ms: Option<u64>,
+    /// What it held when that was last counted.
+    held_bytes: u64,
     /// When the client last took something of what waits for it; `None` when nothing waits.
     stuck_since_ms: Option<u64>,
 }
@@ -99,6 +105,9 @@ impl Connection {
             state: State::Idle,
             is_queued: false,
             is_parked: false,
+            is_gone: false,
+            deserted_since_ms: None,
+            held_bytes: 0,
             stuck_since_ms: None,
         }
     }
@@ -117,6 +126,25 @@ impl Connection {
         &mut self.session
     }
 
+    /// Bytes that it held when that was last counted.
+    pub(super) fn held_bytes(&self) -> u64 {
+        self.held_bytes
+    }
+
+    /// Counts what it holds; before, and now.
+    pub(super) fn count_held(&mut self) -> (u64, u64) {
+        let now = self.session.held_bytes() as u64;
+        (std::mem::replace(&mut self.held_bytes, now), now)
+    }
+
+    /// Says why it ends, where nobody can take that for a reply to a request that was carried out.
+    pub(super) fn say_last(&mut self, reply: &[u8]) {
+        if !self.session.owes_reply() {
+            // Who does not read it sees that the connection ends.
+            let _ = self.stream.write(reply);
+        }
+    }
+
     /// Takes no further request.
     pub(super) fn close(&mut self) {
         self.session.close();
@@ -128,6 +156,17 @@ impl Connection {
         self.is_read_closed |= event.is_read_closed();
         self.is_readable |= event.is_readable() || event.is_read_closed() || event.is_error();
         self.is_writable |= event.is_writable() || event.is_write_closed();
+        self.is_gone |= event.is_write_closed();
+    }
+
+    /// How long it has been waiting for the answer to a call although it writes no more, in milliseconds. Over TCP that is
+    /// all there is to see of a client that has gone.
+    pub(super) fn deserted_ms(&mut self, now_ms: u64) -> u64 {
+        if !self.is_read_closed || !self.session.awaits_answer() {
+            self.deserted_since_ms = None;
+            return 0;
+        }
+        now_ms.saturating_sub(*self.deserted_since_ms.get_or_insert(now_ms))
     }
 
     /// How long replies have waited for the client to take any, in milliseconds.
@@ -152,6 +191,8 @@ impl Connection {
                 State::Ending if self.session.output().is_empty() => return Outcome::Over,
                 // What was written may have been what it was blocked by.
                 State::Blocked if written > 0 => self.must_poll = true,
+                // It would keep its place until the answer, which may never come (CRDT.WAIT without a bound).
+                State::Blocked if self.is_gone && self.session.awaits_answer() => return Outcome::Over,
                 State::Congested => return Outcome::Parked,
                 State::Idle if self.may_read() => {
                     return if service.host.is_congested() { Outcome::Parked } else { Outcome::Again };

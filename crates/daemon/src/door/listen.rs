@@ -205,6 +205,16 @@ impl fmt::Display for DoorError {
                  shorter one",
                 path.display()
             ),
+            Self::Bind { place, error } if error.kind() == io::ErrorKind::AddrInUse => write!(
+                formatter,
+                "the door cannot listen on {place}: another process has it; see who with: ss -tlnp, or set door.listen to \
+                 another port"
+            ),
+            Self::Bind { place, error } if error.kind() == io::ErrorKind::NotFound => write!(
+                formatter,
+                "the door cannot listen on {place}, because its folder is not there; make it, or set door.socket to another \
+                 path"
+            ),
             Self::Bind { place, error } => write!(
                 formatter,
                 "the door cannot listen on {place}: {error}; set door.socket or door.listen to another place"

@@ -3,14 +3,16 @@
 use std::collections::VecDeque;
 
 use crdt::BatchId;
-use replica::{CommitError, Effect, Intent, Node, Report, Ticket};
+use replica::{CommitError, Effect, Intent, Node, PeerView, Report, Ticket};
 use resp::{Call, ErrorReply, Reply, View};
 use store::{Completion, StoreError};
 use transport::{Event, Lane};
 
 use super::clock::Moment;
+use super::copier::Copier;
 use super::figures::Figures;
-use super::network::Network;
+use super::lags::Lags;
+use super::network::{Network, PeerState};
 use super::storage::Storage;
 use super::waits::Waits;
 use crate::calls;
@@ -55,6 +57,9 @@ pub(crate) struct Core {
     pub(crate) network: Network,
     pub(crate) figures: Figures,
     pub(crate) waits: Waits,
+    pub(crate) copier: Copier,
+    /// `None`: not measured.
+    pub(crate) lags: Option<Lags>,
     pub(crate) about: About,
     pub(crate) log: Log,
     /// In the order of commits, which is the order in which they become durable.
@@ -76,9 +81,11 @@ impl Core {
         storage: Storage,
         network: Network,
         figures: Figures,
+        copier: Copier,
         about: About,
         log: Log,
     ) -> Self {
+        let lags = figures.counts().then(|| Lags::new(node.applied()));
         let mut core = Self {
             at: about.started,
             node,
@@ -86,6 +93,8 @@ impl Core {
             network,
             figures,
             waits: Waits::default(),
+            copier,
+            lags,
             about,
             log,
             pending: VecDeque::new(),
@@ -104,7 +113,12 @@ impl Core {
     pub(crate) fn drive(&mut self) {
         while let Some(effect) = self.node.poll_effect() {
             match effect {
-                Effect::Persist(group) => self.storage.gather(group),
+                Effect::Persist(group) => {
+                    if let Some(lags) = &mut self.lags {
+                        lags.note(&group, self.node.replica());
+                    }
+                    self.storage.gather(group);
+                }
                 Effect::Send { to, bytes } => self.network.send(&to, bytes),
                 Effect::Load(key) => self.storage.ask(key),
                 Effect::Acknowledge(batch) => self.acknowledge(batch),
@@ -112,6 +126,9 @@ impl Core {
                 // Only a node with a schema asks a database, and this one was given none.
                 Effect::Sql(_) => self.log.error("ERR_INTERNAL", "a node without a database asks one", &[]),
             }
+        }
+        if let Some(lags) = &mut self.lags {
+            lags.settle(self.node.applied(), self.at.now.wall_ms);
         }
     }
 
@@ -238,6 +255,23 @@ impl Core {
         self.settle_waits();
     }
 
+    /// Looks how far own writes have come, every now and then.
+    pub(crate) fn look_at_lags(&mut self) {
+        let mono_us = self.at.mono_us;
+        let Some(lags) = &mut self.lags else { return };
+        if !lags.wants_look(mono_us) {
+            return;
+        }
+        let own = self.node.replica();
+        let live = |peer: &PeerView| self.network.state_of(&peer.node) == PeerState::Live;
+        let peers = self.node.peers();
+        let others = peers.iter().filter(|peer| self.network.is_other(&peer.node) && live(peer));
+        // Where nobody else is live, nobody shows it, and the time goes on.
+        if let Some(shown) = others.map(|peer| peer.row.as_ref().map_or(0, |row| row.shown.seq(own))).min() {
+            lags.shown_by_all(shown, mono_us);
+        }
+    }
+
     /// Once a second.
     pub(crate) fn tick(&mut self) {
         self.network.tick();
@@ -280,7 +314,12 @@ impl Core {
         let listened_ms = self.at.now.mono_ms.saturating_sub(self.about.started.now.mono_ms);
         let has_written = self.figures.commits > 0;
         if listened_ms < self.about.listen_ms && !has_written {
-            add("ERR_NOT_READY", "the node was just started and listens what its peers know of it".to_owned());
+            let left_ms = self.about.listen_ms - listened_ms;
+            let reason = format!(
+                "the node was just started and listens what its peers know of it; it takes writes by itself in {left_ms} ms \
+                 at most"
+            );
+            add("ERR_NOT_READY", reason);
         }
         found
     }
@@ -329,6 +368,9 @@ impl Host for Core {
         match &result {
             Ok(batch) => {
                 self.figures.commits += 1;
+                if let Some(lags) = &mut self.lags {
+                    lags.committed(batch.seq, self.at.mono_us);
+                }
                 self.pending.push_back(Pending { batch: *batch, client, since_us: self.at.mono_us });
                 // A large batch has left: what it made must be seen as congestion in time.
                 self.drive();

@@ -37,6 +37,8 @@ pub(crate) struct Figures {
     pub(crate) congested_us: u64,
     pub(crate) busy_us: u64,
     pub(crate) turns: u64,
+    /// `None`: not counted.
+    pub(crate) turn_seconds: Option<Histogram>,
     /// Sequence that was reached, and when.
     marks: VecDeque<(u64, u64)>,
 }
@@ -44,7 +46,13 @@ pub(crate) struct Figures {
 impl Figures {
     /// Counts from 0. With `counts`, also what costs time.
     pub(crate) fn new(counts: bool) -> Self {
-        Self { commit_seconds: counts.then(Histogram::seconds), ..Self::default() }
+        let seconds = || counts.then(Histogram::seconds);
+        Self { commit_seconds: seconds(), turn_seconds: seconds(), ..Self::default() }
+    }
+
+    /// Whether what costs time is counted.
+    pub(crate) fn counts(&self) -> bool {
+        self.commit_seconds.is_some()
     }
 
     /// Once a second: notes how far own writes have come, and forgets what some peer has.
@@ -103,6 +111,7 @@ impl Core {
         let peers = self.node.peers();
         self.tell_node(&mut snapshot, &peers);
         self.tell_history(&mut snapshot);
+        self.tell_lags(&mut snapshot, &peers);
         self.tell_links(&mut snapshot, &peers);
         self.tell_store(&mut snapshot);
         self.tell_door(&mut snapshot, door);
@@ -186,6 +195,32 @@ impl Core {
         }
     }
 
+    fn tell_lags(&self, snapshot: &mut Snapshot, peers: &[PeerView]) {
+        let Some(lags) = &self.lags else { return };
+        let origins = origins(&self.node, peers);
+        // A node that took a fresh replica id has several, which are one series.
+        let mut by_origin: BTreeMap<String, Histogram> = BTreeMap::new();
+        for (replica, found) in lags.applied() {
+            let origin = origins.get(&replica).cloned().unwrap_or_else(|| replica.to_string());
+            by_origin.entry(origin).or_insert_with(Histogram::seconds).add(found);
+        }
+        for (origin, found) in &by_origin {
+            snapshot.histogram(&metric::APPLY_LAG_SECONDS, &[origin], found);
+        }
+        if let Some(converged) = lags.converged() {
+            snapshot.histogram(&metric::CONVERGENCE_SECONDS, &[], converged);
+        }
+        for (kind, count) in lags.joins() {
+            snapshot.integer(&metric::MERGES_TOTAL, &[kind], count);
+        }
+        if let Some(seconds) = &self.figures.turn_seconds {
+            snapshot.histogram(&metric::HOT_THREAD_TURN_SECONDS, &[], seconds);
+        }
+        if let Some(groups) = self.storage.group_sizes() {
+            snapshot.histogram(&metric::STORE_COMMIT_GROUPS, &[], groups);
+        }
+    }
+
     fn tell_links(&self, snapshot: &mut Snapshot, peers: &[PeerView]) {
         for state in PeerState::ALL {
             let count = self.network.others().filter(|node| self.network.state_of(node) == state).count();
@@ -234,6 +269,7 @@ impl Core {
         let sizes = self.storage.sizes();
         snapshot.integer(&metric::STORE_BYTES, &[], sizes.stored_bytes);
         snapshot.integer(&metric::STORE_QUEUE_BYTES, &[], self.storage.open_bytes() as u64);
+        snapshot.integer(&metric::STORE_QUEUE_WRITES, &[], self.pending_writes() as u64);
         snapshot.integer(&metric::STORE_COMMITS_TOTAL, &[], sizes.commits);
         snapshot.integer(&metric::STORE_GROUPS_TOTAL, &[], self.storage.groups());
         if let Some(waits) = self.storage.waits() {
@@ -246,10 +282,12 @@ impl Core {
 
     fn tell_door(&self, snapshot: &mut Snapshot, door: &DoorFigures) {
         snapshot.integer(&metric::DOOR_CLIENTS, &[], door.clients);
+        snapshot.integer(&metric::DOOR_BUFFER_BYTES, &[], door.held_bytes);
         snapshot.integer(&metric::DOOR_CLIENTS_TOTAL, &[], door.clients_let_in);
         for (metric, label, value) in [
             (&metric::DOOR_REFUSED_TOTAL, "full", door.refused_full),
             (&metric::DOOR_REFUSED_TOTAL, "slow", door.cut_slow),
+            (&metric::DOOR_REFUSED_TOTAL, "memory", door.cut_memory),
             (&metric::DOOR_BYTES_TOTAL, "read", door.bytes_read),
             (&metric::DOOR_BYTES_TOTAL, "written", door.bytes_written),
             (&metric::DOOR_COMMITS_TOTAL, "accepted", self.figures.commits),

@@ -24,13 +24,14 @@ use crdt::ReplicaId;
 use mio::{Events, Poll, Token};
 use replica::epoch::SignedEpoch;
 use replica::{Node, Setup, Start};
-use store::{Store, StoreError, Wake};
+use store::{Doubt, Store, StoreError, Wake};
 use tokio::sync::mpsc;
 use transport::Transport;
 use transport::identity::{ClusterSigner, random_bytes};
 use transport::membership::{Membership, MembershipTiming};
 
 use super::clock::{Clock, Moment};
+use super::copier::Copier;
 use super::core::{About, Core};
 use super::error::EngineError;
 use super::figures::Figures;
@@ -193,7 +194,8 @@ impl Hot {
         );
         let storage = Storage::new(store, parts.counts);
         let figures = Figures::new(parts.counts);
-        let mut core = Core::new(node, storage, network, figures, about, log.clone());
+        let copier = Copier::new(parts.folder, log.clone());
+        let mut core = Core::new(node, storage, network, figures, copier, about, log.clone());
         core.hand_over();
         Ok(Self {
             clock,
@@ -272,6 +274,7 @@ impl Hot {
             self.core.waits.forget(client);
         }
         self.core.settle_waits();
+        self.core.look_at_lags();
         self.core.follow_epoch();
         self.core.hand_over();
         self.account(moment);
@@ -328,7 +331,11 @@ impl Hot {
         self.core.figures.turns += 1;
         if self.counts {
             let ended_us = self.clock.read().mono_us;
-            self.core.figures.busy_us += ended_us.saturating_sub(begun.mono_us);
+            let turn_us = ended_us.saturating_sub(begun.mono_us);
+            self.core.figures.busy_us += turn_us;
+            if let Some(seconds) = &mut self.core.figures.turn_seconds {
+                seconds.record(turn_us as f64 / 1e6);
+            }
         }
         match (self.core.storage.is_congested(), self.congested_since_us) {
             (true, None) => self.congested_since_us = Some(begun.mono_us),
@@ -358,8 +365,10 @@ impl Hot {
             log.warn("ERR_STOP_CUT", "clients were cut off because they took too long", &[("clients", &clients)]);
         }
         drop(door);
-        let Core { storage, network, .. } = core;
+        let Core { storage, network, copier, .. } = core;
         drop(network);
+        // Its end may need the store.
+        drop(copier);
         match storage.close() {
             Ok(()) => {
                 log.info("the store is closed", &[]);
@@ -383,7 +392,10 @@ fn open_node(
 ) -> Result<Node, EngineError> {
     let proof = store.proof().clone();
     for doubt in &proof.doubts {
-        log.info("the store is not known to be as it was left", &[("because", doubt)]);
+        match doubt {
+            Doubt::FirstStart => log.info("the store is new", &[]),
+            _ => log.info("the store is not known to be as it was left", &[("because", doubt)]),
+        }
     }
     let fresh_replica = ReplicaId(u128::from_be_bytes(random()?));
     let start = Start { now: started.now, fresh_replica, continuity: proof.continuity() };

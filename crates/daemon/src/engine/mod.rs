@@ -8,18 +8,21 @@
 //! | `network` | links, who is alive, where everybody is |
 //! | `waits` | questions whose answer is with other members |
 //! | `handle`, `operate` | how other threads ask, and what is answered |
-//! | `figures`, `report` | what is counted and what is logged |
+//! | `copier` | a copy of all records into a file |
+//! | `figures`, `lags`, `report` | what is counted and what is logged |
 //! | `clock`, `wakeup`, `keeper` | the only clock; waking the hot thread; writing into the node folder |
 //!
 //! Nothing is decided here that `replica` decides: the engine carries effects out and brings events back.
 
 mod clock;
+mod copier;
 pub(crate) mod core;
 mod error;
 mod figures;
 mod handle;
 mod hot;
 mod keeper;
+mod lags;
 mod network;
 mod operate;
 mod report;
@@ -34,7 +37,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use replica::{Epoch, Intervals, Limits, Setup};
-use store::{Durability, Embedded, EmbeddedOptions, Memory, MemoryDisk, Redis, RedisOptions, Surroundings, Wake};
+use store::{
+    Durability, Embedded, EmbeddedOptions, Memory, MemoryDisk, Redis, RedisOptions, RedisTls, Surroundings, Wake,
+};
 use tokio::runtime::{Builder, Runtime};
 use transport::join::JoinHost;
 use transport::membership::MembershipTiming;
@@ -47,6 +52,7 @@ pub use self::handle::{Collected, EngineHandle, Held, PeerStatus, Status};
 pub use self::network::PeerState;
 pub use self::waits::Verdict;
 
+pub(crate) use self::copier::CopyState;
 pub(crate) use self::figures::lag_of;
 pub(crate) use self::waits::Asker;
 
@@ -122,6 +128,8 @@ pub enum StoreParts {
     Redis {
         /// With user and password.
         url: String,
+        /// Certificates for TLS.
+        tls: RedisTls,
         /// What all keys begin with; `None`: `crdt:` and the node id.
         prefix: Option<String>,
         /// When a client is answered.
@@ -269,10 +277,10 @@ fn opener(store: StoreParts, folder: &Folder, own: &NodeId) -> Result<OpenStore,
             let options = EmbeddedOptions { folder, durability, surroundings, fresh, wake };
             Ok(Box::new(Embedded::open(options)?))
         }),
-        StoreParts::Redis { url, prefix, durability, trust_unknown_config } => Box::new(move |wake: Wake| {
+        StoreParts::Redis { url, tls, prefix, durability, trust_unknown_config } => Box::new(move |wake: Wake| {
             let prefix = prefix.unwrap_or_else(|| format!("crdt:{own}"));
             let options =
-                RedisOptions { url, prefix, folder, durability, trust_unknown_config, surroundings, fresh, wake };
+                RedisOptions { url, tls, prefix, folder, durability, trust_unknown_config, surroundings, fresh, wake };
             Ok(Box::new(Redis::open(options)?))
         }),
         StoreParts::Memory => {

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use replica::{RecordKey, Ticket, WriteGroup};
 use stats::Histogram;
-use store::{Completion, QUEUE_BYTES_MAX, Sizes, Store, StoreError};
+use store::{Completion, Copying, QUEUE_BYTES_MAX, Sizes, Store, StoreError};
 
 /// Bytes of groups that are made into one: what the store makes one commit of. More would only copy.
 const GATHERED_BYTES_MAX: usize = 4 << 20;
@@ -14,9 +14,13 @@ const CONGESTED_BYTES: usize = QUEUE_BYTES_MAX / 2;
 /// Bytes below which they are read again: with less distance a busy node would stop and go at every group.
 const RELAXED_BYTES: usize = QUEUE_BYTES_MAX / 4;
 
+/// Bounds of how many groups of the node are handed over as one: one is a lone write, hundreds are a pipeline.
+const GROUPS: &[f64] = &[1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1_000.0, 2_000.0, 5_000.0, 10_000.0];
+
 /// What waits to be handed over.
 enum Job {
-    Write(WriteGroup, usize),
+    /// One or more groups of the node as one, their bytes, and how many they are.
+    Write(WriteGroup, usize, u64),
     Read(RecordKey),
 }
 
@@ -38,6 +42,8 @@ pub(crate) struct Storage {
     failure: Option<StoreError>,
     groups: u64,
     waits: Option<Histogram>,
+    /// Groups of the node that were handed over as one.
+    group_sizes: Option<Histogram>,
 }
 
 impl Storage {
@@ -53,6 +59,7 @@ impl Storage {
             failure: None,
             groups: 0,
             waits: counts.then(Histogram::seconds),
+            group_sizes: counts.then(|| Histogram::new(GROUPS)),
         }
     }
 
@@ -65,14 +72,15 @@ impl Storage {
         self.groups += 1;
         let bytes: usize = group.records.iter().map(|record| 64 + record.value.as_ref().map_or(0, Vec::len)).sum();
         self.gathered_bytes += bytes;
-        if let Some(Job::Write(last, last_bytes)) = self.gathered.back_mut()
+        if let Some(Job::Write(last, last_bytes, groups)) = self.gathered.back_mut()
             && *last_bytes + bytes <= GATHERED_BYTES_MAX
         {
             last.ticket = group.ticket;
             last.records.extend(group.records);
             *last_bytes += bytes;
+            *groups += 1;
         } else {
-            self.gathered.push_back(Job::Write(group, bytes));
+            self.gathered.push_back(Job::Write(group, bytes, 1));
         }
         self.judge();
     }
@@ -90,8 +98,8 @@ impl Storage {
     /// What the store says: nothing more is written then.
     pub(crate) fn hand_over(&mut self, mono_us: u64) -> Result<(), StoreError> {
         while let Some(job) = self.gathered.pop_front() {
-            let (group, bytes) = match job {
-                Job::Write(group, bytes) => (group, bytes),
+            let (group, bytes, groups) = match job {
+                Job::Write(group, bytes, groups) => (group, bytes, groups),
                 Job::Read(key) => {
                     self.store.read(key)?;
                     continue;
@@ -99,8 +107,11 @@ impl Storage {
             };
             // SUBTLE: the store lets its caller wait once its bound is reached; before that it takes a group of any size.
             if self.under_way_bytes > 0 && self.under_way_bytes + bytes >= QUEUE_BYTES_MAX {
-                self.gathered.push_front(Job::Write(group, bytes));
+                self.gathered.push_front(Job::Write(group, bytes, groups));
                 break;
+            }
+            if let Some(sizes) = &mut self.group_sizes {
+                sizes.record(groups as f64);
             }
             self.under_way.push_back(UnderWay { ticket: group.ticket, bytes, since_us: mono_us });
             self.under_way_bytes += bytes;
@@ -173,9 +184,22 @@ impl Storage {
         self.waits.as_ref()
     }
 
+    /// How many groups of the node were handed over as one.
+    pub(crate) fn group_sizes(&self) -> Option<&Histogram> {
+        self.group_sizes.as_ref()
+    }
+
     /// Figures of the store itself.
     pub(crate) fn sizes(&self) -> Sizes {
         self.store.sizes()
+    }
+
+    /// Begins a copy of all records, with everything that was handed over.
+    ///
+    /// # Errors
+    /// As [`Store::copy`].
+    pub(crate) fn copy(&mut self) -> Result<Copying, StoreError> {
+        self.store.copy()
     }
 
     /// Writes and syncs what the store has, and leaves the mark of an orderly end.
@@ -238,6 +262,8 @@ mod tests {
         assert_eq!(storage.poll(1_000), Some(loaded), "as of all groups before");
         assert_eq!(storage.poll(2_000), Some(Completion::Durable(Ticket(51))));
         assert!(storage.is_idle() && storage.open_bytes() == 0);
+        let sizes = storage.group_sizes().unwrap();
+        assert_eq!((sizes.count(), sizes.sum()), (2, 51.0));
         assert_eq!((storage.groups(), storage.waits().map(Histogram::count)), (51, Some(2)));
     }
 

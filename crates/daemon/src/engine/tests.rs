@@ -81,6 +81,7 @@ impl Cluster {
                 socket_mode: 0o600,
                 tcp: None,
                 connections_max: 16,
+                buffers_bytes_max: 64 << 20,
                 limits: resp::Limits::default(),
             },
             version: "0.0.0-test".to_owned(),
@@ -334,6 +335,57 @@ fn every_metric_is_there_from_the_start_and_calls_are_answered() {
     let info = client.ask("INFO");
     assert!(info.contains("# Server\r\n") && info.contains("node_id:a\r\n"), "{info}");
     a.stop().unwrap();
+}
+
+#[test]
+fn the_way_of_writes_is_measured_as_a_stopwatch_does() {
+    let cluster = Cluster::of(&["a", "b"]);
+    let begun = Instant::now();
+    let a = cluster.start("a");
+    let mut of_a = a.client();
+    // The one that start has made as well: on its way until b is there.
+    for line in ["SET k 1", "SET k 2", "INCRBY n 5", "SADD s x y z", "HSET h f 1", "HINCRBY h g 1"] {
+        assert!(!of_a.ask(line).starts_with('-'), "{line}");
+    }
+    // What is to be measured: for so long nobody else has them.
+    let apart = Duration::from_millis(300);
+    std::thread::sleep(apart);
+    let b = cluster.start("b");
+    wait_for("b shows it", || (b.client().ask("GET n") == "5").then_some(()));
+    let most = begun.elapsed();
+    let stats = |node: &Running, name: &str| {
+        let told = node.client().ask(&format!("CRDT.STATS {name}"));
+        let pairs = told.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let values: Vec<String> = pairs.split(',').map(str::to_owned).collect();
+        values.chunks(2).map(|pair| (pair[0].clone(), pair[1].trim_start_matches([':', ',']).to_owned())).collect()
+    };
+    let applied: BTreeMap<String, String> = stats(&b, "crdt_apply_lag_seconds*");
+    let number = |found: &BTreeMap<String, String>, name: &str| found[name].parse::<f64>().unwrap();
+    let batches = 7.0;
+    assert_eq!(number(&applied, "crdt_apply_lag_seconds_count{origin=\"a\"}"), batches);
+    let mean = number(&applied, "crdt_apply_lag_seconds_sum{origin=\"a\"}") / batches;
+    // Stamps have whole milliseconds.
+    let (least, most) = (apart.as_secs_f64() - 0.002, most.as_secs_f64() + 0.002);
+    assert!((least..=most).contains(&mean), "{mean} of {least} to {most}");
+    let merges: BTreeMap<String, String> = stats(&b, "crdt_merges_total*");
+    let kinds = [("register", 2), ("counter", 1), ("set", 2), ("map", 2), ("row", 0), ("growing_counter", 0)];
+    for (kind, count) in kinds {
+        assert_eq!(merges[&format!("crdt_merges_total{{kind=\"{kind}\"}}")], count.to_string(), "{kind}");
+    }
+    // b's own write, which a knows of as well.
+    wait_for("a has applied it", || {
+        let found: BTreeMap<String, String> = stats(&a, "crdt_apply_lag_seconds*");
+        (found.get("crdt_apply_lag_seconds_count{origin=\"b\"}").map(String::as_str) == Some("1")).then_some(())
+    });
+    let converged = wait_for("a has heard that b shows it", || {
+        let found: BTreeMap<String, String> = stats(&a, "crdt_convergence_seconds*");
+        (number(&found, "crdt_convergence_seconds_count") > 0.0).then_some(found)
+    });
+    let sum = number(&converged, "crdt_convergence_seconds_sum");
+    let count = number(&converged, "crdt_convergence_seconds_count");
+    assert!(sum > 0.0 && sum / count <= begun.elapsed().as_secs_f64(), "{sum} of {count}");
+    a.stop().unwrap();
+    b.stop().unwrap();
 }
 
 #[test]

@@ -10,6 +10,7 @@
 //! for a torn tail where it can, and would cut off silently what was acknowledged. Then every block is read once: what
 //! does not read is set aside with the whole database, and what does read is taken over into a new one (`salvage`).
 
+mod copy;
 mod journal;
 mod salvage;
 
@@ -20,11 +21,13 @@ use std::path::{Path, PathBuf};
 use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, LsmError, PersistMode};
 use replica::{Found, RecordKey};
 
+pub(crate) use self::copy::import;
 use crate::continuity::{self, Present};
+use crate::copying::Reading;
 use crate::frame::{self, Changes, Read};
 use crate::ledger::Ledger;
 use crate::writer::{Medium, Writer};
-use crate::{Completion, Doubt, Durability, Proof, Records, Sizes, Store, StoreError, Surroundings, Wake};
+use crate::{Completion, Copying, Doubt, Durability, Proof, Records, Sizes, Store, StoreError, Surroundings, Wake};
 
 const KEYSPACE: &str = "records";
 
@@ -121,6 +124,10 @@ impl Store for Embedded {
 
     fn wait(&mut self, timeout: std::time::Duration) -> Option<Completion> {
         self.0.wait(timeout)
+    }
+
+    fn copy(&mut self) -> Result<Copying, StoreError> {
+        self.0.copy()
     }
 
     fn sizes(&self) -> Sizes {
@@ -306,6 +313,10 @@ impl Medium for Files {
         });
         let lost = (!self.strays.is_empty()).then(|| frame::unplaced().map(Ok)).into_iter().flatten();
         Ok(Box::new(lost.chain(pairs)))
+    }
+
+    fn copy(&mut self) -> Result<Reading, StoreError> {
+        Ok(Reading { batches: copy::batches(&self.place, &self.records, &self.database), is_live: false })
     }
 
     fn stored_bytes(&mut self) -> u64 {

@@ -1,5 +1,8 @@
 //! One connection to a Redis server, with its errors told apart.
 
+use std::error::Error;
+use std::io;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -9,6 +12,7 @@ use ::redis::{
 };
 
 use super::text;
+use super::tls::RedisTls;
 use crate::{Durability, StoreError};
 
 /// Fields of a hash with their values.
@@ -30,16 +34,25 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// Connects by RESP3.
-    pub(super) fn connect(url: &str) -> Result<Self, StoreError> {
-        let unusable = |error: &RedisError| StoreError::Address { message: error.to_string() };
-        let info = url.into_connection_info().map_err(|error| unusable(&error))?;
-        if matches!(info.addr(), ConnectionAddr::TcpTls { .. }) {
-            return Err(StoreError::Address { message: "TLS to Redis is not built yet".into() });
-        }
+    /// Connects by RESP3; `tls` is for an address that asks for TLS, and an error for any other.
+    pub(super) fn connect(url: &str, tls: &RedisTls) -> Result<Self, StoreError> {
+        let unusable = |message: String| StoreError::Address { message };
+        let info = url.into_connection_info().map_err(|error| unusable(error.to_string()))?;
         let address = info.addr().to_string();
         let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-        let client = Client::open(info.set_redis_settings(settings)).map_err(|error| unusable(&error))?;
+        let is_tls = match info.addr() {
+            ConnectionAddr::TcpTls { insecure: true, .. } => {
+                return Err(unusable("#insecure would trust anybody; name the CA of the server instead".to_owned()));
+            }
+            ConnectionAddr::TcpTls { .. } => true,
+            _ => false,
+        };
+        let info = info.set_redis_settings(settings);
+        let client = match is_tls {
+            true => Client::build_with_tls(info, tls.read()?).map_err(|error| tls_error(&address, &error))?,
+            false if tls.is_empty() => Client::open(info).map_err(|error| unusable(error.to_string()))?,
+            false => return Err(unusable("it has certificates and no TLS; write rediss://".to_owned())),
+        };
         let (connection, run_id) = greet(&client, &address)?;
         Ok(Self { client, address, connection, run_id })
     }
@@ -213,8 +226,35 @@ fn pairs(answer: Value) -> Pairs {
     }
 }
 
+/// TLS did not come about.
+fn tls_error(address: &str, message: &impl ToString) -> StoreError {
+    StoreError::Tls { address: address.to_owned(), message: message.to_string() }
+}
+
+/// What TLS says of an error, if it is one of TLS: the system's error is around it.
+fn tls_cause(error: &RedisError) -> Option<&rustls::Error> {
+    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if let Some(found) = error.downcast_ref::<rustls::Error>() {
+            return Some(found);
+        }
+        // SUBTLE: the library wraps causes in `Arc`, and the system's error shows its own only this way.
+        cause = match error.downcast_ref::<Arc<dyn Error + Send + Sync>>() {
+            Some(shared) => Some(shared.as_ref()),
+            None => match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+                Some(inner) => Some(inner),
+                None => error.source(),
+            },
+        };
+    }
+    None
+}
+
 /// Tells the library's errors apart by what is to be done.
 fn store_error(address: &str, error: RedisError) -> StoreError {
+    if let Some(cause) = tls_cause(&error) {
+        return tls_error(address, cause);
+    }
     let message = error.to_string();
     let kind = error.kind();
     // A transaction that was refused says only EXECABORT; the commands in it say why.

@@ -16,6 +16,8 @@
 //! second: while running it is [`StoreError::Restarted`], at the start [`Doubt::ServiceRestarted`].
 
 mod connection;
+mod copy;
+mod tls;
 
 use std::path::PathBuf;
 
@@ -24,11 +26,14 @@ use replica::{Found, RecordKey};
 use xxhash_rust::xxh3::xxh3_64;
 
 use self::connection::{Link, Pairs};
+pub(crate) use self::copy::import;
+pub use self::tls::RedisTls;
 use crate::continuity::{self, Present};
+use crate::copying::Reading;
 use crate::frame::{self, Changes, Read};
 use crate::ledger::Ledger;
 use crate::writer::{Medium, Writer};
-use crate::{Completion, Doubt, Durability, Proof, Records, Sizes, Store, StoreError, Surroundings, Wake};
+use crate::{Completion, Copying, Doubt, Durability, Proof, Records, Sizes, Store, StoreError, Surroundings, Wake};
 
 /// Hashes. A million records make a thousand to each; more would make loading a small store slower.
 const SHARDS: u64 = 1_024;
@@ -38,8 +43,11 @@ const SHARDS_AT_ONCE: u64 = 16;
 /// How a store in Redis is opened.
 #[derive(Clone)]
 pub struct RedisOptions {
-    /// `redis://[user:password@]host:port/db` or `unix:///path?db=N&user=U&pass=P`.
+    /// `redis://[user:password@]host:port/db`, `rediss://` of the same form for TLS, or
+    /// `unix:///path?db=N&user=U&pass=P`.
     pub url: String,
+    /// Files for TLS; [`StoreError::Address`] beside an address without TLS.
+    pub tls: RedisTls,
     /// What all keys begin with; each node has its own.
     pub prefix: String,
     /// The state folder, for the ledger.
@@ -63,12 +71,13 @@ impl Redis {
     /// Connects, checks what the server promises, takes ownership and judges continuity.
     ///
     /// # Errors
-    /// [`StoreError::Address`], [`StoreError::Unreachable`], [`StoreError::Denied`], [`StoreError::Weak`],
-    /// [`StoreError::ReadOnly`], and what the state folder refuses.
+    /// [`StoreError::Address`], [`StoreError::Unreachable`], [`StoreError::Tls`], [`StoreError::Denied`],
+    /// [`StoreError::Weak`], [`StoreError::ReadOnly`], and what the state folder refuses.
     pub fn open(options: RedisOptions) -> Result<Self, StoreError> {
-        let RedisOptions { url, prefix, folder, durability, trust_unknown_config, surroundings, fresh, wake } = options;
+        let RedisOptions { url, tls, prefix, folder, durability, trust_unknown_config, surroundings, fresh, wake } =
+            options;
         let (mut ledger, mut past) = Ledger::open(&folder.join("ledger"), surroundings, fresh)?;
-        let mut link = Link::connect(&url)?;
+        let mut link = Link::connect(&url, &tls)?;
         link.check_promises(durability, trust_unknown_config)?;
         let keys = Keys { prefix: format!("{{{prefix}}}") };
         let stored = link.text(&keys.named("store"))?;
@@ -85,7 +94,9 @@ impl Redis {
         if sequence.is_none() {
             doubts.push(Doubt::Damaged { what: "the sequence in Redis".into(), kept: None });
         }
-        let mut server = Server { link, keys, owner: format!("{fresh:032x}"), sequence: sequence.unwrap_or_default() };
+        let login = Login { url, tls };
+        let mut server =
+            Server { link, login, keys, owner: format!("{fresh:032x}"), sequence: sequence.unwrap_or_default() };
         let damaged = server.survey()?;
         if damaged > 0 {
             doubts.push(Doubt::Damaged { what: format!("the checksums of {damaged} records"), kept: None });
@@ -128,6 +139,10 @@ impl Store for Redis {
         self.0.wait(timeout)
     }
 
+    fn copy(&mut self) -> Result<Copying, StoreError> {
+        self.0.copy()
+    }
+
     fn sizes(&self) -> Sizes {
         self.0.sizes()
     }
@@ -141,7 +156,14 @@ impl Store for Redis {
     }
 }
 
+/// Where the server is and how it is spoken to.
+struct Login {
+    url: String,
+    tls: RedisTls,
+}
+
 /// Names of the keys.
+#[derive(Clone)]
 struct Keys {
     prefix: String,
 }
@@ -163,6 +185,8 @@ impl Keys {
 /// The server with what this process knows of it.
 struct Server {
     link: Link,
+    /// For a second connection, that a copy is read over.
+    login: Login,
     keys: Keys,
     owner: String,
     /// Number of the last group that the server acknowledged.
@@ -284,6 +308,10 @@ impl Medium for Server {
             })
         });
         Ok(Box::new(batches.flatten()))
+    }
+
+    fn copy(&mut self) -> Result<Reading, StoreError> {
+        Ok(Reading { batches: copy::batches(&self.login, &self.keys)?, is_live: true })
     }
 
     fn stored_bytes(&mut self) -> u64 {

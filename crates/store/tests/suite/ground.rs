@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use replica::{Found, Record, RecordKey, Ticket, WriteGroup};
 use store::{
-    Completion, Durability, Embedded, EmbeddedOptions, Memory, MemoryDisk, Redis, RedisOptions, Store, StoreError,
-    Surroundings, Wake,
+    Completion, Durability, Embedded, EmbeddedOptions, Memory, MemoryDisk, Redis, RedisOptions, RedisTls, Store,
+    StoreError, Surroundings, Wake,
 };
 
 use crate::redis_server::RedisServer;
@@ -91,6 +91,7 @@ impl RedisGround {
     pub(crate) fn options(&self, fresh: u128) -> RedisOptions {
         RedisOptions {
             url: self.server.url(),
+            tls: RedisTls::default(),
             prefix: "node_01".into(),
             folder: self.folder.path().to_owned(),
             durability: Durability::Everysec,

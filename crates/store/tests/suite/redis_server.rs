@@ -44,11 +44,6 @@ impl RedisServer {
         self.run();
     }
 
-    /// Where its files are.
-    pub(crate) fn folder(&self) -> &std::path::Path {
-        self.folder.path()
-    }
-
     fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             child.kill().unwrap();

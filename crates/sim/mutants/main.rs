@@ -95,7 +95,7 @@ table! {
     no_second_look: NoSecondLook, Random, 5, [2, 6, 7, 9];
     drain_before_settle: DrainBeforeSettle, Random, 6, [6, 7];
     drained_ids_forgotten: DrainedIdsForgotten, Scripted(Scenario::DrainedTwice), 10, [7];
-    one_life_named: OneLifeNamed, Scripted(Scenario::OneLifeEnds), 4, [6, 10];
+    one_life_named: OneLifeNamed, Scripted(Scenario::OneLifeEnds), 12, [6, 10];
     counter_reset_by_negative: CounterResetByNegative, Scripted(Scenario::ConcurrentResets), 6, [7];
     journal_by_context: JournalByContext, Random, 4, [1, 2, 9];
     last_value_of_life_collected: LastValueOfLifeCollected, Scripted(Scenario::OneLifeEndsLate), 12, [1, 6, 10];

@@ -20,6 +20,7 @@ mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crdt::mutant::{Mutant, active};
 use crdt::{BatchId, RowView};
 
 use names::Names;
@@ -184,6 +185,11 @@ impl Host {
         if let Some(turn) = self.dirty.remove(row) {
             self.order.remove(&turn);
         }
+    }
+
+    /// True while the cursor must be read before anything else.
+    fn must_settle(&self) -> bool {
+        self.unsettled && !(active(Mutant::DrainBeforeSettle) && self.cursor > 0)
     }
 
     fn is_idle(&self) -> bool {

@@ -57,7 +57,7 @@ impl Node {
         if !host.is_idle() || joining || now.mono_ms < host.retry_at_mono_ms {
             return;
         }
-        if host.unsettled && !(active(Mutant::DrainBeforeSettle) && host.cursor > 0) {
+        if host.must_settle() {
             host.begin(Work::Settling);
             return self.effect(Effect::Sql(SqlRequest::ReadCursor));
         }
@@ -90,7 +90,7 @@ impl Node {
         if !host.is_idle() || self.is_joining() {
             return None;
         }
-        if host.unsettled {
+        if host.must_settle() {
             return Some(host.retry_at_mono_ms);
         }
         if self.is_rebuilding() {
@@ -105,15 +105,12 @@ impl Node {
 
     /// True when the next batch may be joined.
     pub(crate) fn host_may_apply(&self) -> bool {
-        self.host.as_ref().is_none_or(|host| {
-            let settled = !host.unsettled || active(Mutant::DrainBeforeSettle);
-            settled && (host.dirty.is_empty() || host.recovery.is_some())
-        })
+        self.host.as_ref().is_none_or(|host| !host.must_settle() && (host.dirty.is_empty() || host.recovery.is_some()))
     }
 
     /// True when the database shows all of the state.
     pub(crate) fn host_shows_all(&self) -> bool {
-        self.host.as_ref().is_none_or(|host| host.dirty.is_empty() && host.recovery.is_none() && !host.unsettled)
+        self.host.as_ref().is_none_or(|host| host.dirty.is_empty() && host.recovery.is_none() && !host.must_settle())
     }
 
     pub(crate) fn host_is_settled(&self) -> bool {

@@ -6,7 +6,7 @@
 //!
 //! How the cost of a write grows with the state has no peer but its goal: `growth` drives whole nodes.
 //!
-//! `bench` runs everything and writes `results.json`. `bench [--quick] [LIBRARY|growth...]` is for work
+//! `bench` runs everything and writes its claims into `results.json`, beside those of other programs. `bench [--quick] [LIBRARY|growth...]` is for work
 //! on the bench: a twentieth of the updates, or only what is named, and no claims.
 //! `bench receive ...` and `bench grow ...` are processes that are measured and not for people.
 
@@ -73,7 +73,7 @@ fn run(effort: Effort, names: &[&str]) -> Result<(), Failure> {
         print!("{}", report::growth(&growth));
         claims.extend(results::growth_claims(&growth));
     }
-    print!("{}", report::claims(&claims));
+    print!("{}", bench_results::table(&claims));
     if effort != Effort::FULL || !everything {
         println!("Only a full run of everything may claim: results.json was not written.");
         return Ok(());

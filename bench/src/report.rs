@@ -1,12 +1,9 @@
 //! What a person reads at the end of a run.
 
 use std::fmt::Write as _;
-use std::fs;
-use std::thread;
 
 use crate::growth::{Growth, OPERATIONS, Operation, Point};
 use crate::measure::Figures;
-use crate::results::Claim;
 use crate::workload::{KEY_BYTES, LIVE_KEYS, VALUE_BYTES};
 
 /// All measured figures, a line for each library.
@@ -84,25 +81,7 @@ fn bars(text: &mut String, operation: &Operation, points: &[Point], name: impl F
     }
 }
 
-/// The claims, a line for each.
-pub(crate) fn claims(claims: &[Claim]) -> String {
-    let mut text = String::from("\n");
-    for claim in claims {
-        let Claim { id, what, ours, peer, peer_name, unit, ratio, .. } = claim;
-        let _ = writeln!(text, "{id:<26} ours {ours:>12.1} {unit}, {peer_name} {peer:.1}: ratio {ratio:.2} ({what})");
-    }
-    text
-}
-
-/// The processor's name, since an absolute figure means nothing without it.
+/// The machine, since an absolute figure means nothing without it.
 pub(crate) fn machine() -> String {
-    let processor = fs::read_to_string("/proc/cpuinfo")
-        .ok()
-        .and_then(|text| {
-            let line = text.lines().find(|line| line.starts_with("model name"))?;
-            Some(line.split_once(':')?.1.trim().to_owned())
-        })
-        .unwrap_or_else(|| "an unnamed processor".to_owned());
-    let threads = thread::available_parallelism().map_or(1, usize::from);
-    format!("{processor}, {threads} hardware threads, one used")
+    format!("{}, one used", bench_results::machine())
 }

@@ -1,11 +1,6 @@
 //! The claims of a run and the file that keeps them.
 
-use std::env;
-use std::fs;
-use std::io;
-use std::path::PathBuf;
-
-use serde::Serialize;
+use bench_results::{Better, Claim};
 
 use crate::failure::Failure;
 use crate::growth::{Growth, OPERATIONS, Operation, Point};
@@ -21,29 +16,6 @@ const REGISTERS: &str = "crdts";
 
 /// The peer of the ratio on the wire: the smallest of those that keep causality.
 const SMALLEST_ON_THE_WIRE: &str = "yrs-v2";
-
-/// One figure of ours beside a peer's.
-#[derive(Debug, Serialize)]
-pub(crate) struct Claim {
-    pub(crate) id: String,
-    pub(crate) what: String,
-    pub(crate) ours: f64,
-    pub(crate) peer: f64,
-    pub(crate) peer_name: String,
-    pub(crate) unit: &'static str,
-    pub(crate) better: Better,
-    /// Ours divided by the peer's.
-    pub(crate) ratio: f64,
-    pub(crate) conditions: String,
-}
-
-/// Which way a figure is good.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Better {
-    Higher,
-    Lower,
-}
 
 /// A figure that both sides have: how it is called, read and judged.
 struct Subject<'a> {
@@ -202,10 +174,8 @@ pub(crate) fn write(claims: &[Claim]) -> Result<(), Failure> {
         println!("No library here is called {OURS}: results.json was not written.");
         return Ok(());
     }
-    // Cargo sets the variable when it runs the program; by hand it runs from the workspace's root.
-    let folder = env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| "bench".into(), PathBuf::from);
-    let text = serde_json::to_string_pretty(claims).map_err(io::Error::from);
-    text.and_then(|text| fs::write(folder.join("results.json"), text + "\n")).map_err(Failure::io("write results.json"))
+    let is_ours = |id: &str| id.starts_with("core.");
+    bench_results::write(&bench_results::path(), is_ours, claims).map_err(Failure::io("write results.json"))
 }
 
 #[cfg(test)]

@@ -33,9 +33,11 @@ pub struct Room {
 }
 
 impl Room {
-    /// The last part of the folder, which is the package's name too.
-    pub fn name(&self) -> &str {
-        self.folder.rsplit('/').next().unwrap_or(&self.folder)
+    /// The package's name too: the folder within its shelf, with hyphens where a room stands within another.
+    pub fn name(&self) -> String {
+        let shelves = ["crates/", "tests/"];
+        let within = shelves.iter().find_map(|shelf| self.folder.strip_prefix(shelf)).unwrap_or(&self.folder);
+        within.replace('/', "-")
     }
 }
 

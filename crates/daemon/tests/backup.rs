@@ -62,7 +62,8 @@ impl Node {
         self.child = Some(self.command(&["run"]).stdout(Stdio::null()).stderr(log).spawn().unwrap());
         let until = Instant::now() + PATIENCE;
         // A first start takes writes when it has listened.
-        while !self.client().is_some_and(|mut client| cmd("SET").arg("ready").arg("yes").exec(&mut client).is_ok()) {
+        let is_ready = |mut client: Connection| cmd("SET").arg("ready").arg("yes").exec(&mut client).is_ok();
+        while !self.client().is_some_and(is_ready) {
             let log = fs::read_to_string(self.folder.with_extension("log")).unwrap();
             assert!(Instant::now() < until, "{log}");
             thread::sleep(Duration::from_millis(20));

@@ -91,6 +91,15 @@ impl Node {
         self.install_asked = Some(Asked { peer: peer.to_owned(), deadline_mono_ms, awaits: Awaits::Answer });
     }
 
+    /// After a restart in the middle of a snapshot its donor is waited for, as after a broken link.
+    pub(super) fn install_reopened(&mut self, now: Now) {
+        if let Some(install) = &self.install {
+            let peer = install.peer.clone();
+            self.asked(now, &peer);
+            self.install_lost(now, &peer);
+        }
+    }
+
     /// Gives snapshots that were asked for, once everything in them is durable here.
     pub(super) fn give_snapshots(&mut self) {
         let busy = self.is_joining() || self.rebuild || self.gate.is_waiting() || !self.records.is_empty();

@@ -288,6 +288,7 @@ impl Node {
         } else if self.install.as_ref().is_some_and(|install| install.complete) {
             self.begin_joining();
         } else {
+            self.install_reopened(start.now);
             self.shown_follows();
         }
         self.work(start.now);

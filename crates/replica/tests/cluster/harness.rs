@@ -146,6 +146,18 @@ impl Cluster {
     }
 
     pub(crate) fn open(&mut self, index: usize, continuity: Continuity) {
+        self.open_alone(index, continuity);
+        let node = name(index);
+        for peer in self.nodes.keys().cloned().collect::<Vec<_>>() {
+            if peer != node {
+                self.link(&node, &peer, true);
+            }
+        }
+        self.settle();
+    }
+
+    /// Opens a node that no other one reaches.
+    pub(crate) fn open_alone(&mut self, index: usize, continuity: Continuity) {
         let node = name(index);
         let setup = Setup {
             cluster: 7,
@@ -168,12 +180,6 @@ impl Cluster {
         let epoch = Epoch { number: 1, members, ..Epoch::default() };
         let signed = SignedEpoch { bytes: epoch.to_bytes(), signature: b"ca".to_vec() };
         self.nodes.get_mut(&node).expect("just opened").handle_epoch(self.now, signed);
-        for peer in self.nodes.keys().cloned().collect::<Vec<_>>() {
-            if peer != node {
-                self.link(&node, &peer, true);
-            }
-        }
-        self.settle();
     }
 
     pub(crate) fn link(&mut self, left: &str, right: &str, up: bool) {

@@ -1,6 +1,6 @@
 //! How often nodes tell each other what they have, and links that break.
 
-use replica::{Limits, Report};
+use replica::{Continuity, Limits, RecordKey, Report};
 
 use crate::harness::{Cluster, name};
 
@@ -74,19 +74,34 @@ fn nodes_do_not_tell_in_one_moment_for_ever() {
     assert!(due.len() > 6, "{due:?}");
 }
 
-/// Two machines under one name take the link from each other every few seconds. Each time that it broke, the receiver's
-/// wait for its donor began anew; until it was over nothing was asked for, and the snapshot never came.
-#[test]
-fn a_snapshot_comes_over_a_link_that_breaks_again_and_again() {
+/// A cluster whose second node is behind the log of the first, and will need a snapshot of many chunks.
+fn behind() -> Cluster {
     let limits = Limits { log_bytes_max: 4_000, chunk_bytes_max: 2_000, ..Limits::default() };
     let mut cluster = Cluster::new(2, limits);
     cluster.run(2_000);
     cluster.link("node_00", "node_01", false);
     (0..200).for_each(|round| cluster.set(0, &format!("k{round}"), "v"));
     cluster.run(20_000);
-    let installed = (name(1), Report::SnapshotInstalled { joined: true });
+    cluster
+}
+
+fn assert_resumed(cluster: &mut Cluster) {
+    let interrupted = |(_, report): &(_, _)| matches!(report, Report::SnapshotInterrupted { .. });
+    assert!(!cluster.reports.iter().any(interrupted), "it resumed: {:?}", cluster.reports);
+    cluster.link("node_00", "node_01", true);
+    cluster.run(5_000);
+    cluster.assert_converged();
+}
+
+const INSTALLED: Report = Report::SnapshotInstalled { joined: true };
+
+/// Two machines under one name take the link from each other every few seconds. Each time that it broke, the receiver's
+/// wait for its donor began anew; until it was over nothing was asked for, and the snapshot never came.
+#[test]
+fn a_snapshot_comes_over_a_link_that_breaks_again_and_again() {
+    let mut cluster = behind();
     let mut links = 0;
-    while !cluster.reports.contains(&installed) {
+    while !cluster.reports.contains(&(name(1), INSTALLED)) {
         links += 1;
         assert!(links < 20, "no snapshot over {links} links: {:?}", cluster.reports);
         cluster.link("node_00", "node_01", true);
@@ -97,9 +112,24 @@ fn a_snapshot_comes_over_a_link_that_breaks_again_and_again() {
         cluster.run(6_000);
     }
     assert!(links > 1, "the link broke while the snapshot was on its way");
-    let interrupted = |(_, report): &(_, _)| matches!(report, Report::SnapshotInterrupted { .. });
-    assert!(!cluster.reports.iter().any(interrupted), "it resumed: {:?}", cluster.reports);
+    assert_resumed(&mut cluster);
+}
+
+/// It once gave the snapshot up with its first tick, a second after it was back, because there was no link yet.
+#[test]
+fn a_snapshot_goes_on_when_its_receiver_restarted() {
+    let mut cluster = behind();
     cluster.link("node_00", "node_01", true);
-    cluster.run(5_000);
-    cluster.assert_converged();
+    let is_chunk = |key: &RecordKey| matches!(key, RecordKey::Chunk(_));
+    let staged = (0..1_000).any(|_| {
+        cluster.deliver(1);
+        cluster.disks[&name(1)].keys().any(is_chunk)
+    });
+    assert!(staged, "a chunk came: {:?}", cluster.reports);
+    cluster.link("node_00", "node_01", false);
+    cluster.mail.clear();
+    cluster.open_alone(1, Continuity::Proven);
+    cluster.run(3_000);
+    assert_resumed(&mut cluster);
+    assert!(cluster.reports.contains(&(name(1), INSTALLED)));
 }

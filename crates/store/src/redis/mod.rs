@@ -20,7 +20,7 @@ mod connection;
 use std::path::PathBuf;
 
 use ::redis::Value;
-use replica::{Found, RecordKey};
+use replica::{Found, RecordKey, WriteGroup};
 use xxhash_rust::xxh3::xxh3_64;
 
 use self::connection::{Link, Pairs};
@@ -239,7 +239,11 @@ impl Server {
 }
 
 impl Medium for Server {
-    fn commit(&mut self, changes: Changes, sequence: u64) -> Result<(), StoreError> {
+    fn commit(&mut self, groups: Vec<WriteGroup>, sequence: u64) -> Result<(), StoreError> {
+        let mut changes = Changes::new();
+        for record in groups.into_iter().flat_map(|group| group.records) {
+            frame::add(&mut changes, record);
+        }
         let pipe = self.pipeline(&changes, sequence);
         let answer = match self.link.run(&pipe) {
             Ok(answer) => answer,
@@ -257,8 +261,12 @@ impl Medium for Server {
         Ok(())
     }
 
-    fn sync(&mut self) -> Result<(), StoreError> {
+    fn sync(&mut self) -> Result<bool, StoreError> {
         // The server syncs by itself, as `check_promises` has seen.
+        Ok(false)
+    }
+
+    fn close(&mut self) -> Result<(), StoreError> {
         Ok(())
     }
 

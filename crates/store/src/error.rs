@@ -30,7 +30,7 @@ pub enum StoreError {
     },
     /// The files are of a format that this build does not know.
     Format {
-        /// Which file or database.
+        /// Which file, folder or database.
         what: String,
     },
     /// Stored bytes do not read. At the start this leads to quarantine instead; this comes while running.
@@ -189,7 +189,11 @@ impl fmt::Display for StoreError {
                 write!(f, "{} is in use by another process; stop it, or point to another folder", folder.display())
             }
             Self::Format { what } => {
-                write!(f, "{what} is of a format that this build does not know; use a newer build")
+                write!(
+                    f,
+                    "{what} is of a format that this build does not know; use the build that wrote it, or move its folder \
+                     away: peers fill the node again"
+                )
             }
             Self::Corrupt { what } => {
                 write!(f, "{what} does not read; restart: it is set aside and repaired from peers")

@@ -16,7 +16,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use crdt::{BatchId, ReplicaId};
-use replica::{Found, Record, RecordKey};
+use replica::{Found, Record, RecordKey, WriteGroup};
 use sha2::{Digest, Sha256};
 use xxhash_rust::xxh3::Xxh3;
 
@@ -26,9 +26,16 @@ use crate::StoreError;
 /// may send, goes by its hash.
 pub const KEY_DIRECT_BYTES_MAX: usize = 32 << 10;
 
-/// Longest value and longest key of a record in bytes. Redis ends at 512 MiB a string and the journal at 4 GiB; the
+/// Longest value and longest key of a record in bytes. Redis ends at 512 MiB a string and the log at 4 GiB; the
 /// largest batch has 8 MiB and the largest value 64 MiB, so what is above this is our own bug.
 pub const VALUE_BYTES_MAX: usize = 256 << 20;
+
+/// Most bytes of one group, keys and values and [`RECORD_BYTES`] for each. A group is one frame of the log, whose
+/// length has 32 bits, and is read back as a whole; the daemon makes groups of 4 MiB and one record.
+pub(crate) const GROUP_BYTES_MAX: usize = 1 << 30;
+
+/// What a record may cost beside key and value, in every format.
+const RECORD_BYTES: usize = 64;
 
 const FORMAT: u8 = 1;
 const HEAD_BYTES: usize = 9;
@@ -45,27 +52,51 @@ pub(crate) enum Read {
     Unplaced,
 }
 
-/// Checks the bounds of a record.
-pub(crate) fn check(record: &Record) -> Result<(), StoreError> {
-    let too_large = |what, bytes: usize| {
-        let (bytes, bound) = (bytes as u64, VALUE_BYTES_MAX as u64);
-        Err(StoreError::TooLarge { what, bytes, bound })
+/// Checks the bounds of a group and its records.
+pub(crate) fn check(group: &WriteGroup) -> Result<(), StoreError> {
+    let within = |what, bytes: usize, bound: usize| {
+        let (is_within, bytes, bound) = (bytes <= bound, bytes as u64, bound as u64);
+        if is_within { Ok(()) } else { Err(StoreError::TooLarge { what, bytes, bound }) }
     };
-    match (&record.key, &record.value) {
-        (RecordKey::Object(key) | RecordKey::Shadow(key), _) if key.len() > VALUE_BYTES_MAX => {
-            too_large("key of a record", key.len())
-        }
-        (_, Some(value)) if value.len() > VALUE_BYTES_MAX => too_large("value of a record", value.len()),
-        _ => Ok(()),
+    let mut total = 0;
+    for record in &group.records {
+        let key = match &record.key {
+            RecordKey::Object(key) | RecordKey::Shadow(key) => key.len(),
+            _ => 0,
+        };
+        let value = record.value.as_ref().map_or(0, Vec::len);
+        within("key of a record", key, VALUE_BYTES_MAX)?;
+        within("value of a record", value, VALUE_BYTES_MAX)?;
+        total += RECORD_BYTES + key + value;
     }
+    within("group of records", total, GROUP_BYTES_MAX)
+}
+
+/// The changes of groups.
+pub(crate) fn changes(groups: Vec<WriteGroup>) -> Changes {
+    let mut changes = Changes::new();
+    groups.into_iter().flat_map(|group| group.records).for_each(|record| add(&mut changes, record));
+    changes
 }
 
 /// Adds a change; a later one of the same key replaces it.
 pub(crate) fn add(changes: &mut Changes, record: Record) {
+    let (stored, body) = parts(record);
+    let value = body.map(|body| seal(&stored, &body));
+    changes.insert(stored, value);
+}
+
+/// The stored key of a change, and the body to store, or `None` to remove.
+pub(crate) fn parts(record: Record) -> (Vec<u8>, Option<Vec<u8>>) {
     let key = record.key.to_bytes();
-    let stored = stored_key(&key);
-    let value = record.value.map(|value| seal(&stored, &key, &value));
-    changes.insert(stored.into_owned(), value);
+    if key.len() <= KEY_DIRECT_BYTES_MAX {
+        return (key, record.value);
+    }
+    let body = record.value.map(|value| {
+        let length = u32::try_from(key.len()).expect("keys above VALUE_BYTES_MAX were refused");
+        [&length.to_le_bytes(), key.as_slice(), &value].concat()
+    });
+    (stored_key(&key).into_owned(), body)
 }
 
 /// The key under which a record is stored.
@@ -82,18 +113,12 @@ fn is_long(stored: &[u8]) -> bool {
     stored.first().is_some_and(|tag| tag & LONG != 0)
 }
 
-fn seal(stored: &[u8], key: &[u8], value: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(HEAD_BYTES + value.len());
+/// A body with the head that guards it.
+pub(crate) fn seal(stored: &[u8], body: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(HEAD_BYTES + body.len());
     bytes.push(FORMAT);
-    bytes.extend_from_slice(&[0; 8]);
-    if is_long(stored) {
-        let length = u32::try_from(key.len()).expect("keys above VALUE_BYTES_MAX were refused");
-        bytes.extend_from_slice(&length.to_le_bytes());
-        bytes.extend_from_slice(key);
-    }
-    bytes.extend_from_slice(value);
-    let checksum = checksum(stored, &bytes[HEAD_BYTES..]);
-    bytes[1..HEAD_BYTES].copy_from_slice(&checksum.to_le_bytes());
+    bytes.extend_from_slice(&checksum(stored, body).to_le_bytes());
+    bytes.extend_from_slice(body);
     bytes
 }
 
@@ -114,7 +139,11 @@ fn body<'a>(stored: &[u8], bytes: &'a [u8]) -> Option<&'a [u8]> {
 
 /// Reads one stored pair.
 pub(crate) fn read(stored: &[u8], bytes: &[u8]) -> Read {
-    let body = body(stored, bytes);
+    read_body(stored, body(stored, bytes))
+}
+
+/// Reads one pair whose body is known to be whole, or is damaged.
+pub(crate) fn read_body(stored: &[u8], body: Option<&[u8]>) -> Read {
     if is_long(stored) {
         let parts = body.and_then(|body| {
             let (length, rest) = body.split_at_checked(4)?;
@@ -134,7 +163,12 @@ pub(crate) fn read(stored: &[u8], bytes: &[u8]) -> Read {
 
 /// What a single read found under the key that was asked for.
 pub(crate) fn found(key: &RecordKey, bytes: &[u8]) -> Found {
-    match read(&stored_key(&key.to_bytes()), bytes) {
+    same(key, read(&stored_key(&key.to_bytes()), bytes))
+}
+
+/// What was read under the key that was asked for: damage if it is another record.
+pub(crate) fn same(key: &RecordKey, read: Read) -> Found {
+    match read {
         Read::Record(stored, found) if stored == *key => found,
         _ => Found::Damaged,
     }

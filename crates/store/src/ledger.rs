@@ -228,7 +228,7 @@ fn parse_run(text: &str) -> Option<Run> {
 }
 
 /// The text before its last line, which holds the checksum.
-fn verified(text: &str) -> Option<&str> {
+pub(crate) fn verified(text: &str) -> Option<&str> {
     let at = text.rfind("check ")?;
     let (body, check) = text.split_at(at);
     let sum = u64::from_str_radix(check.strip_prefix("check ")?.trim_end(), 16).ok()?;
@@ -262,7 +262,7 @@ fn open_file(path: &Path) -> Result<File, StoreError> {
     options.open(path).map_err(|error| StoreError::io("open", path, &error))
 }
 
-fn read_text(path: &Path) -> Result<Option<String>, StoreError> {
+pub(crate) fn read_text(path: &Path) -> Result<Option<String>, StoreError> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
@@ -274,7 +274,7 @@ fn read_text(path: &Path) -> Result<Option<String>, StoreError> {
 }
 
 /// Writes a text with its checksum beside a file, durably.
-fn write_new(path: &Path, body: &str) -> Result<PathBuf, StoreError> {
+pub(crate) fn write_new(path: &Path, body: &str) -> Result<PathBuf, StoreError> {
     let new = path.with_extension("new");
     // Not over a file that is there: the inode must be a new one.
     match fs::remove_file(&new) {
@@ -291,7 +291,7 @@ fn write_new(path: &Path, body: &str) -> Result<PathBuf, StoreError> {
 }
 
 /// Puts a file in the place of another, durably.
-fn put(new: &Path, path: &Path) -> Result<(), StoreError> {
+pub(crate) fn put(new: &Path, path: &Path) -> Result<(), StoreError> {
     fs::rename(new, path).map_err(|error| StoreError::io("rename", new, &error))?;
     sync_folder(path.parent().unwrap_or(path))
 }

@@ -124,7 +124,7 @@ impl Store for Memory {
     }
 
     fn write(&mut self, group: WriteGroup) -> Result<(), StoreError> {
-        group.records.iter().try_for_each(frame::check)?;
+        frame::check(&group)?;
         self.refuse()?;
         self.has_started = true;
         let mut content = self.disk.lock();

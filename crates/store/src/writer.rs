@@ -15,7 +15,7 @@ use replica::{Found, RecordKey, Ticket, WriteGroup};
 
 use self::desk::Desk;
 use crate::copying::{Begun, Reading, Tail};
-use crate::frame::{self, Changes};
+use crate::frame;
 use crate::ledger::Ledger;
 use crate::{Completion, Copying, Durability, Proof, Records, Sizes, Store, StoreError, Wake};
 
@@ -23,11 +23,11 @@ use crate::{Completion, Copying, Durability, Proof, Records, Sizes, Store, Store
 /// makes the node stand still although the disk would keep up.
 pub const QUEUE_BYTES_MAX: usize = 64 << 20;
 
-/// A commit that takes longer counts as failed: an embedded database whose own thread died waits for it for ever. A
+/// A commit that takes longer counts as failed: a disk that hangs gives no error. A
 /// disk that answers later than this is of no use to anybody who waits for an acknowledgement.
 pub const STALL_SECONDS_MAX: u64 = 60;
 
-/// Bytes of one commit. More would let the first group wait for the last one, and fill more than half a memtable.
+/// Bytes of one commit. More would let the first group wait for the last one.
 const COMMIT_BYTES_MAX: usize = 4 << 20;
 
 /// How old the bytes on the medium may be when they are shown.
@@ -35,11 +35,15 @@ const SIZES_AGE_MAX: Duration = Duration::from_secs(2);
 
 /// A medium, as the thread uses it.
 pub(crate) trait Medium: Send + 'static {
-    /// Writes changes and the number of their last group as a whole; they are durable by the policy on return.
-    fn commit(&mut self, changes: Changes, sequence: u64) -> Result<(), StoreError>;
+    /// Writes groups, of which the last has the number `sequence`; they are durable by the policy on return.
+    fn commit(&mut self, groups: Vec<WriteGroup>, sequence: u64) -> Result<(), StoreError>;
 
-    /// Syncs what [`Durability::Everysec`] has left.
-    fn sync(&mut self) -> Result<(), StoreError>;
+    /// Sees to it that what [`Durability::Everysec`] has left is synced, and tells how the sync before went. True when
+    /// there is more to hear: it is asked again within [`Durability::EVERYSEC`].
+    fn sync(&mut self) -> Result<bool, StoreError>;
+
+    /// Syncs all that was committed, before the mark of an orderly end is made.
+    fn close(&mut self) -> Result<(), StoreError>;
 
     /// One record.
     fn read(&mut self, key: &RecordKey) -> Result<Option<Found>, StoreError>;
@@ -179,7 +183,7 @@ impl<M: Medium> Store for Writer<M> {
     }
 
     fn write(&mut self, group: WriteGroup) -> Result<(), StoreError> {
-        group.records.iter().try_for_each(frame::check)?;
+        frame::check(&group)?;
         if let Some(refused) = self.refused() {
             return Err(refused);
         }
@@ -261,7 +265,7 @@ impl<M: Medium> Store for Writer<M> {
         let Some((mut medium, ledger)) = parts else {
             return Err(StoreError::Thread { message: "it panicked".into() });
         };
-        medium.sync()?;
+        medium.close()?;
         drop(medium);
         let sequence = self.shared.lock().sizes.sequence;
         ledger.close(sequence)
@@ -315,7 +319,7 @@ struct Worker<M: Medium> {
     ledger: Ledger,
     durability: Durability,
     sequence: u64,
-    /// When the oldest commit that is not synced was made.
+    /// When the oldest commit that is not synced was made, or the sync began of which nothing was heard yet.
     dirty_since: Option<Instant>,
     sized_at: Option<Instant>,
     /// Copies that want to know what is committed.
@@ -391,12 +395,8 @@ impl<M: Medium> Worker<M> {
     fn commit(&mut self, groups: Vec<WriteGroup>, bytes: usize) -> Result<(), StoreError> {
         let (count, last) = (groups.len(), groups.last().map(|group| group.ticket).unwrap_or_default());
         let sequence = self.sequence + count as u64;
-        let mut changes = Changes::new();
-        for record in groups.into_iter().flat_map(|group| group.records) {
-            frame::add(&mut changes, record);
-        }
-        let told = (!self.tails.is_empty()).then(|| changes.clone());
-        self.medium.commit(changes, sequence)?;
+        let told = (!self.tails.is_empty()).then(|| frame::changes(groups.clone()));
+        self.medium.commit(groups, sequence)?;
         if let Some(changes) = told {
             self.tails.retain(|tail| {
                 tail.upgrade().is_some_and(|tail| {
@@ -451,8 +451,8 @@ impl<M: Medium> Worker<M> {
     }
 
     fn sync(&mut self) -> Result<(), StoreError> {
-        self.dirty_since = None;
-        self.medium.sync()
+        self.dirty_since = self.medium.sync()?.then(Instant::now);
+        Ok(())
     }
 
     fn stored_bytes(&mut self) -> Option<u64> {

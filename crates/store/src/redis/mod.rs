@@ -22,7 +22,7 @@ mod tls;
 use std::path::PathBuf;
 
 use ::redis::Value;
-use replica::{Found, RecordKey};
+use replica::{Found, RecordKey, WriteGroup};
 use xxhash_rust::xxh3::xxh3_64;
 
 use self::connection::{Link, Pairs};
@@ -263,8 +263,8 @@ impl Server {
 }
 
 impl Medium for Server {
-    fn commit(&mut self, changes: Changes, sequence: u64) -> Result<(), StoreError> {
-        let pipe = self.pipeline(&changes, sequence);
+    fn commit(&mut self, groups: Vec<WriteGroup>, sequence: u64) -> Result<(), StoreError> {
+        let pipe = self.pipeline(&frame::changes(groups), sequence);
         let answer = match self.link.run(&pipe) {
             Ok(answer) => answer,
             Err(StoreError::Unreachable { .. }) => {
@@ -281,8 +281,12 @@ impl Medium for Server {
         Ok(())
     }
 
-    fn sync(&mut self) -> Result<(), StoreError> {
+    fn sync(&mut self) -> Result<bool, StoreError> {
         // The server syncs by itself, as `check_promises` has seen.
+        Ok(false)
+    }
+
+    fn close(&mut self) -> Result<(), StoreError> {
         Ok(())
     }
 

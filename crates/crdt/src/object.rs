@@ -447,6 +447,16 @@ impl OrMap {
         self.entries.get(&Field { name: name.into(), kind })
     }
 
+    /// The map of this entry alone, if it is there.
+    pub(crate) fn part(&self, name: &[u8], kind: Kind) -> Option<Self> {
+        let (field, object) = self.entries.get_key_value(&Field { name: name.into(), kind })?;
+        Some(Self { entries: BTreeMap::from([(field.clone(), object.clone())]) })
+    }
+
+    pub(crate) fn add_parts(&mut self, other: Self) {
+        self.entries.extend(other.entries);
+    }
+
     /// Entries in the order of names, then types; also those of which only a journal is left.
     pub fn iter(&self) -> impl Iterator<Item = (&Field, &Object)> {
         self.entries.iter()

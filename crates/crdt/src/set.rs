@@ -92,6 +92,16 @@ impl OrSet {
         self.elements.is_empty()
     }
 
+    /// The set of this element alone, if it is there.
+    pub(crate) fn part(&self, element: &[u8]) -> Option<Self> {
+        let (element, dots) = self.elements.get_key_value(element)?;
+        Some(Self { elements: BTreeMap::from([(element.clone(), dots.clone())]) })
+    }
+
+    pub(crate) fn add_parts(&mut self, other: Self) {
+        self.elements.extend(other.elements);
+    }
+
     fn sum(place: Place, element: &[u8], dots: &[Dot]) -> Fingerprint {
         let mut sum = Fingerprint::default();
         dots.iter().for_each(|dot| sum.add(place.dot(Leaf::Element, element, *dot)));

@@ -19,8 +19,10 @@ pub enum RecordKey {
     Meta(Meta),
     /// A batch of some replica, as its origin encoded it, behind its chain hash.
     Batch(BatchId),
-    /// An object of the state, by [`crdt::Key::to_bytes`].
+    /// An object of the state that is stored as a whole, by [`crdt::Key::to_bytes`].
     Object(Vec<u8>),
+    /// A part of an object whose type has parts ([`crdt::part`]): by [`crdt::Key::to_bytes`], and the part's name.
+    Part(Vec<u8>, Vec<u8>),
     /// What the database shows of a row, by [`crate::host::RowId::to_bytes`].
     Shadow(Vec<u8>),
     /// A member's row of the matrix clock, by node id.
@@ -87,6 +89,12 @@ impl RecordKey {
                 bytes.extend_from_slice(&part.to_be_bytes());
             }
             Self::Object(key) | Self::Shadow(key) => bytes.extend_from_slice(key),
+            Self::Part(key, part) => {
+                let length = u32::try_from(key.len()).expect("names are bounded");
+                bytes.extend_from_slice(&length.to_be_bytes());
+                bytes.extend_from_slice(key);
+                bytes.extend_from_slice(part);
+            }
             Self::Row(node) => bytes.extend_from_slice(node.as_bytes()),
             Self::Epoch(number) => bytes.extend_from_slice(&number.to_be_bytes()),
             Self::Chunk(place) => bytes.extend_from_slice(&place.to_be_bytes()),
@@ -127,6 +135,11 @@ impl RecordKey {
                 let (batch, part) = rest.split_last_chunk().ok_or(invalid)?;
                 Self::Preimage(batch_of(batch)?, u32::from_be_bytes(*part))
             }
+            12 => {
+                let (length, rest) = rest.split_first_chunk().ok_or(invalid)?;
+                let (key, part) = rest.split_at_checked(u32::from_be_bytes(*length) as usize).ok_or(invalid)?;
+                Self::Part(key.to_vec(), part.to_vec())
+            }
             _ => return Err(invalid),
         })
     }
@@ -145,6 +158,7 @@ impl RecordKey {
             Self::Held(_) => 9,
             Self::Brake(_) => 10,
             Self::Preimage(..) => 11,
+            Self::Part(..) => 12,
         }
     }
 }
@@ -260,6 +274,8 @@ mod tests {
         keys.extend([
             RecordKey::Batch(batch),
             RecordKey::Object(vec![1, 2]),
+            RecordKey::Part(vec![1, 2], vec![3]),
+            RecordKey::Part(vec![], vec![]),
             RecordKey::Shadow(vec![]),
             RecordKey::Row("node_01".into()),
             RecordKey::Epoch(4),

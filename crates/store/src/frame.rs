@@ -62,6 +62,7 @@ pub(crate) fn check(group: &WriteGroup) -> Result<(), StoreError> {
     for record in &group.records {
         let key = match &record.key {
             RecordKey::Object(key) | RecordKey::Shadow(key) => key.len(),
+            RecordKey::Part(key, part) => key.len().saturating_add(part.len()),
             _ => 0,
         };
         let value = record.value.as_ref().map_or(0, Vec::len);

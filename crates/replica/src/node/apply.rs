@@ -1,11 +1,11 @@
 //! Applying: in causal order, one group of batches after the other, round robin over the origins.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crdt::change::Envelope;
 use crdt::counter::CounterDelta;
 use crdt::mutant::{Mutant, active};
-use crdt::{BatchId, Change, Content, Dot, Hlc, Key, Kind, Object, Op, ReplicaId};
+use crdt::{BatchId, Change, Content, Dot, Hlc, Key, Kind, Object, Op, PartName, ReplicaId, part};
 
 use super::{Hold, Node, Then};
 use crate::effect::Report;
@@ -25,7 +25,8 @@ struct Group {
 /// What the changes of one batch touched.
 #[derive(Debug, Default)]
 pub(super) struct Absorbed {
-    touched: BTreeSet<Key>,
+    /// Objects, with those of their parts that are to be stored anew.
+    touched: BTreeMap<Key, BTreeSet<PartName>>,
     /// Those with removed sums, whose remains wait for stability.
     remains: BTreeSet<Key>,
 }
@@ -165,10 +166,10 @@ impl Node {
             if leaves_remains(change) {
                 absorbed.remains.insert(key.clone());
             }
-            if !absorbed.touched.contains(&key) {
+            if !absorbed.touched.contains_key(&key) {
                 self.keep_preimage(&key);
-                absorbed.touched.insert(key);
             }
+            absorbed.touched.entry(key).or_default().extend(part::of_change(change));
             self.follow_stamp(change.stamp);
             // A sum that leaves its range is refused by every node alike: the sum travels with the change.
             let _refused_everywhere =
@@ -183,8 +184,12 @@ impl Node {
         self.put_applied();
         self.note_remains(batch, remains);
         self.population.changes(touched.len());
-        for key in &touched {
-            self.put_object(key);
+        for (key, parts) in &touched {
+            if key.kind.has_parts() {
+                self.put_parts(key, parts);
+            } else {
+                self.put_object(key);
+            }
             self.row_changed(key);
         }
     }
@@ -200,11 +205,13 @@ impl Node {
         let (namespace, path) = (change.namespace, change.path.as_slice());
         match &mut change.content {
             Content::Op(Op::Register(delta)) if delta.write.is_some() => {
-                let Object::Register(register) = self.leaf(namespace, path, Kind::Register) else { return };
+                let leaf = self.leaf(namespace, path, Kind::Register);
+                let Object::Register(register) = &*leaf else { return };
                 delta.replaces.extend(register.journal().map(|entry| entry.dot).filter(|dot| covered(*dot)));
             }
             Content::Op(Op::Row(delta)) => {
-                let Object::Row(row) = self.leaf(namespace, path, Kind::Row) else { return };
+                let leaf = self.leaf(namespace, path, Kind::Row);
+                let Object::Row(row) = &*leaf else { return };
                 for column in delta.columns.iter_mut().filter(|column| column.write.is_some()) {
                     let hidden = row.journal().filter(|entry| entry.column == &*column.name).map(|entry| entry.dot);
                     let hidden: Vec<Dot> = hidden.filter(|dot| covered(*dot)).collect();
@@ -221,9 +228,36 @@ impl Node {
         self.put_meta(Meta::Applied, writer.into_bytes());
     }
 
-    pub(super) fn put_object(&mut self, key: &Key) {
+    fn put_object(&mut self, key: &Key) {
         let bytes = self.keyspace.object(key).map(|object| object.to_bytes());
         self.put(RecordKey::Object(key.to_bytes()), bytes);
+    }
+
+    /// Stores parts of an object anew; those that are gone are removed.
+    fn put_parts<'a>(&mut self, key: &Key, parts: impl IntoIterator<Item = &'a PartName>) {
+        let object = self.keyspace.object(key);
+        let part = |name: &PartName| object.as_ref().and_then(|object| object.part(name)).map(|part| part.to_bytes());
+        let stored: Vec<_> = parts.into_iter().map(|name| (name.clone(), part(name))).collect();
+        let key = key.to_bytes();
+        for (name, bytes) in stored {
+            self.put(RecordKey::Part(key.clone(), name.into_vec()), bytes);
+        }
+    }
+
+    /// Names of the parts of an object as they are stored now: for [`Node::put_changed`], before the object changes.
+    pub(super) fn stored_parts(&self, key: &Key) -> Vec<PartName> {
+        let object = key.kind.has_parts().then(|| self.keyspace.object(key)).flatten();
+        object.map_or(Vec::new(), |object| object.part_names())
+    }
+
+    /// Stores an object of which anything may have changed, after it was stored as `before` tells. O(object).
+    pub(super) fn put_changed(&mut self, key: &Key, before: Vec<PartName>) {
+        if key.kind.has_parts() {
+            let parts: BTreeSet<PartName> = before.into_iter().chain(self.stored_parts(key)).collect();
+            self.put_parts(key, &parts);
+        } else {
+            self.put_object(key);
+        }
     }
 
     /// A row's state changed: its name may have, and the database may have to be told.

@@ -197,11 +197,11 @@ impl Node {
         for batch in ripe {
             collected += self.remains.by_batch.get(&batch).map_or(0, |keys| keys.len() as u64);
             for key in self.remains.take(batch) {
-                let before = self.preimage(&key);
+                let (before, parts) = (self.preimage(&key), self.stored_parts(&key));
                 if self.keyspace.collect(&key) > 0 {
                     self.population.changes(1);
                     self.keep_preimage_as(&key, before);
-                    self.put_object(&key);
+                    self.put_changed(&key, parts);
                     self.row_changed(&key);
                 }
             }
@@ -235,11 +235,11 @@ impl Node {
         let (before, after): (Vec<_>, Vec<_>) = over.into_iter().partition(|entry| Some(entry) <= last.as_ref());
         for entry in after.into_iter().chain(before).take(slice) {
             let (key, path, dot) = &entry;
-            let before = self.preimage(key);
+            let (before, parts) = (self.preimage(key), self.stored_parts(key));
             if self.keyspace.forget(key, path, *dot) {
                 self.population.changes(1);
                 self.keep_preimage_as(key, before);
-                self.put_object(key);
+                self.put_changed(key, parts);
             }
             self.forgotten_until = Some(entry);
         }

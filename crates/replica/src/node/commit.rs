@@ -1,6 +1,7 @@
 //! Local writes: intents of clients become changes that name what they replace.
 
 use core::fmt;
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crdt::change::seal;
@@ -270,7 +271,7 @@ impl Node {
             if let Some(before) = &mut before {
                 let change = draft.clone().into_change();
                 if let Some(key) = Key::of_change(&change) {
-                    let present = self.keyspace.object(&key).map(std::borrow::Cow::into_owned);
+                    let present = self.keyspace.object(&key).map(Cow::into_owned);
                     before.entry(key).or_insert(present);
                 }
                 self.keyspace.apply_change(dot, &change)?;
@@ -301,7 +302,7 @@ impl Node {
         };
         let object = self.leaf(intent.namespace, &path, kind);
         let one = |stamp, op| Ok(vec![(path.clone(), stamp, op)]);
-        match (&intent.action, object) {
+        match (&intent.action, &*object) {
             (Action::Set(value), Object::Register(register)) => {
                 let (stamp, delta) = register.set(value.clone(), hlc);
                 one(stamp, Op::Register(delta))
@@ -329,19 +330,17 @@ impl Node {
         }
     }
 
-    pub(super) fn leaf(&self, namespace: Namespace, path: &[Name], kind: Kind) -> Object {
-        let missing = Object::new(kind);
-        let Some((first, rest)) = path.split_first() else { return missing };
-        let root = if rest.is_empty() { kind } else { Kind::Map };
-        let Some(root) = self.keyspace.object(&Key::new(namespace, root, first)) else { return missing };
-        let mut object = root.into_owned();
-        for (depth, name) in rest.iter().enumerate() {
-            let kind = if depth + 1 == rest.len() { kind } else { Kind::Map };
-            let Object::Map(map) = object else { return missing };
-            let Some(child) = map.entry(name, kind) else { return missing };
-            object = child.clone();
-        }
-        object
+    /// The object at a path, or an empty one. It is not copied: it may be a set of a million.
+    pub(super) fn leaf(&self, namespace: Namespace, path: &[Name], kind: Kind) -> Cow<'_, Object> {
+        let present = path.split_first().and_then(|(first, rest)| {
+            let root = if rest.is_empty() { kind } else { Kind::Map };
+            match self.keyspace.object(&Key::new(namespace, root, first))? {
+                Cow::Borrowed(root) => below(root, rest, kind).map(Cow::Borrowed),
+                // Only a register comes as a copy, and nothing is below it.
+                copy => rest.is_empty().then_some(copy),
+            }
+        });
+        present.unwrap_or_else(|| Cow::Owned(Object::new(kind)))
     }
 
     /// Commits drafts of a drain: one batch, or several that belong together.
@@ -442,6 +441,13 @@ impl Node {
     pub(super) fn put_batch(&mut self, batch: BatchId, hash: Option<ChainHash>, bytes: &[u8]) {
         self.put(RecordKey::Batch(batch), Some([&hash.unwrap_or(UNKNOWN_HASH)[..], bytes].concat()));
     }
+}
+
+/// What stands below a root: a leaf of this type.
+fn below<'a>(root: &'a Object, path: &[Name], kind: Kind) -> Option<&'a Object> {
+    let Some((name, rest)) = path.split_first() else { return Some(root) };
+    let Object::Map(map) = root else { return None };
+    below(map.entry(name, if rest.is_empty() { kind } else { Kind::Map })?, rest, kind)
 }
 
 /// The size of a command, estimated, if it is not too large.

@@ -1,6 +1,6 @@
 //! Snapshots between nodes: asking, giving, staging, joining.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crdt::mutant::{Mutant, active};
 use crdt::pack::Writer;
@@ -279,8 +279,12 @@ impl Node {
         };
         let (theirs, replace, staged) = (install.manifest.cut.clone(), install.replace, install.staged);
         let incoming = content.objects.iter().filter_map(|(key, _)| Key::from_bytes(key).ok());
+        let mut parts = BTreeMap::new();
         for key in content.keys_in_range(&self.keyspace).into_iter().chain(incoming) {
             self.keep_preimage(&key);
+            if key.kind.has_parts() {
+                parts.insert(key.clone(), self.stored_parts(&key));
+            }
         }
         let Ok(touched) = join_chunk(&mut self.keyspace, &content, &self.applied, &theirs, replace) else {
             self.report(Report::StoreCorrupt { records: 1 });
@@ -288,7 +292,7 @@ impl Node {
         };
         self.population.changes(touched.len());
         for key in &touched {
-            self.put_object(key);
+            self.put_changed(key, parts.remove(key).unwrap_or_default());
             self.row_changed(key);
         }
         self.put(RecordKey::Chunk(joined), None);

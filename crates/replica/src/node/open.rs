@@ -61,6 +61,20 @@ struct Loading {
     shadows: BTreeMap<Vec<u8>, Vec<u8>>,
     drained: BTreeMap<BatchId, Vec<u8>>,
     holds: blast::Found,
+    /// Objects that are stored in parts, as far as they came.
+    objects: BTreeMap<Key, Object>,
+}
+
+impl Loading {
+    fn add_part(&mut self, name: &[u8], part: &[u8], bytes: &[u8]) -> Result<(), DecodeError> {
+        let key = Key::from_bytes(name)?;
+        let read = Object::from_bytes(key.kind, bytes)?;
+        if !read.part_names().iter().map(AsRef::as_ref).eq([part]) {
+            return Err(DecodeError::Invalid { what: "part of an object", at: 0 });
+        }
+        self.objects.entry(key).or_insert_with_key(|key| Object::new(key.kind)).add_parts(read);
+        Ok(())
+    }
 }
 
 impl Node {
@@ -151,7 +165,7 @@ impl Node {
                 RecordKey::Preimage(batch, part) => drop(loading.holds.preimages.insert((*batch, *part), None)),
                 RecordKey::Shadow(row) => loading.lost_shadows.push(row.clone()),
                 RecordKey::Drained(_) | RecordKey::Meta(Meta::Step) => loading.host_damaged = true,
-                RecordKey::Object(_) | RecordKey::Remains(_) => loading.rebuild = true,
+                RecordKey::Object(_) | RecordKey::Part(..) | RecordKey::Remains(_) => loading.rebuild = true,
                 RecordKey::Meta(Meta::Applied | Meta::Floors | Meta::Identity | Meta::Doubt) => {
                     (loading.rebuild, loading.host_damaged) = (true, true);
                 }
@@ -169,6 +183,7 @@ impl Node {
                 Ok(())
             }
             RecordKey::Object(name) => self.load_object(name, &bytes),
+            RecordKey::Part(name, part) => loading.add_part(name, part, &bytes),
             RecordKey::Shadow(row) => {
                 loading.shadows.insert(row.clone(), bytes);
                 Ok(())
@@ -203,11 +218,18 @@ impl Node {
         if read.is_err() {
             loading.damaged += 1;
             loading.rebuild = true;
+            // Nobody would know of it any more when the object is written anew.
+            if let RecordKey::Part(..) = key {
+                self.put(key, None);
+            }
         }
     }
 
     fn load_object(&mut self, name: &[u8], bytes: &[u8]) -> Result<(), DecodeError> {
         let key = Key::from_bytes(name)?;
+        if key.kind.has_parts() {
+            return Err(DecodeError::Invalid { what: "object that has parts", at: 0 });
+        }
         let object = Object::from_bytes(key.kind, bytes)?;
         self.keyspace.load(&key, object);
         Ok(())
@@ -237,6 +259,9 @@ impl Node {
 
     fn finish_opening(&mut self, start: Start, mut loading: Loading) -> Result<(), OpenError> {
         self.load_identity(&loading)?;
+        for (key, object) in core::mem::take(&mut loading.objects) {
+            self.keyspace.load(&key, object);
+        }
         let vector = |meta| {
             let bytes: Option<&Vec<u8>> = loading.metas.get(&meta);
             bytes.and_then(|bytes| read_vector(&mut Reader::new(bytes)).ok()).unwrap_or_default()

@@ -8,3 +8,4 @@ mod harness;
 mod limits;
 mod links;
 mod operator;
+mod parts;

@@ -203,7 +203,7 @@ impl World {
                 let process = self.machines[*other].process.as_ref();
                 process.is_some_and(|process| process.received.contains(*batch))
             }),
-            RecordKey::Object(_) | RecordKey::Shadow(_) => state_is_safe,
+            RecordKey::Object(_) | RecordKey::Part(..) | RecordKey::Shadow(_) => state_is_safe,
             _ => false,
         };
         let keys: Vec<RecordKey> =

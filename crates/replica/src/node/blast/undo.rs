@@ -210,7 +210,7 @@ impl Undo<'_> {
 
     /// The leaf as it is now.
     pub(super) fn current(&self, leaf: &Leaf<'_>) -> Object {
-        self.node.leaf(leaf.id.0.namespace, &leaf.path, leaf.id.2)
+        self.node.leaf(leaf.id.0.namespace, &leaf.path, leaf.id.2).into_owned()
     }
 
     fn stored(&self, before: &BTreeMap<Key, Option<Vec<u8>>>, leaf: &Leaf<'_>) -> Result<Object, HeldError> {

@@ -383,6 +383,7 @@ fn messages() {
         row: row.clone(),
         heads: vec![(replica, 9, [5; 16])],
         settled,
+        heard: Some(BatchId { replica, seq: 11 }),
         times: Times { echo_ms: 1_000, heard_ms: 2_000, sent_ms: 3_000 },
     };
     let all = [

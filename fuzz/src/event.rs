@@ -148,7 +148,7 @@ impl<'a> Event<'a> {
         cut.advance(replica, floor);
         let row = MatrixRow { epoch: 1, replicas: vec![replica], shown: cut.clone(), received: cut.clone() };
         let times = Times { echo_ms: 0, heard_ms: 0, sent_ms: machine.now.wall_ms };
-        let digest = Digest { row, heads: vec![(replica, floor, [1; 16])], settled: None, times };
+        let digest = Digest { row, heads: vec![(replica, floor, [1; 16])], settled: None, heard: None, times };
         let manifest =
             Manifest { id: 5, cut, clock: Hlc::from_millis(machine.now.wall_ms), hashes: vec![(replica, [1; 16])] };
         for message in [Message::Digest(digest), Message::BelowFloor(replica, floor), Message::Manifest(manifest)] {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crdt::mutant::{Mutant, active};
-use crdt::{ReplicaId, VersionVector};
+use crdt::{BatchId, ReplicaId, VersionVector};
 
 use crate::epoch::Epoch;
 
@@ -30,21 +30,38 @@ pub(crate) struct Matrix {
 }
 
 impl Matrix {
-    /// Takes a member's row. Rows of one replica never go back; a row of a fresh replica id replaces the one
-    /// before, because a restored member really has less.
-    pub(crate) fn learn(&mut self, member: &str, row: MatrixRow) {
+    /// Takes a member's row. Rows of one replica never go back, whatever epoch they are of: a member whose store went back
+    /// unnoticed is told by them what it had written. A row of a fresh replica id replaces the one before, because a
+    /// restored member really has less. True when it told something new.
+    pub(crate) fn learn(&mut self, member: &str, row: MatrixRow) -> bool {
         let known = self.latest.entry(member.to_owned()).or_default();
-        if known.replicas.last() == row.replicas.last() && known.epoch <= row.epoch {
-            known.epoch = row.epoch;
+        if *known == row {
+            return false;
+        }
+        let before = known.clone();
+        if known.replicas.last() == row.replicas.last() {
+            known.epoch = known.epoch.max(row.epoch);
             known.shown.join(&row.shown);
             known.received.join(&row.received);
         } else if known.replicas.len() <= row.replicas.len() {
             *known = row;
         }
+        *known != before
     }
 
     pub(crate) fn row(&self, member: &str) -> Option<&MatrixRow> {
         self.latest.get(member)
+    }
+
+    /// A batch of a member was seen, so it has all up to there itself. True when that is more than it had told of the
+    /// replica id that it uses.
+    pub(crate) fn saw_written(&mut self, member: &str, batch: BatchId) -> bool {
+        let Some(row) = self.latest.get_mut(member) else { return false };
+        let is_more = row.replicas.last() == Some(&batch.replica) && batch.seq > row.received.seq(batch.replica);
+        if is_more {
+            row.received.advance(batch.replica, batch.seq);
+        }
+        is_more
     }
 
     /// What each member said last.
@@ -175,5 +192,17 @@ mod tests {
         assert_eq!(matrix.row("a").map(|row| row.shown.seq(A)), Some(3));
         matrix.learn("a", row(A, &[(A, 9)]));
         assert_eq!(matrix.row("a").map(|row| row.shown.seq(A)), Some(3), "an older replica id says nothing any more");
+    }
+
+    #[test]
+    fn what_a_member_told_of_a_replica_stands_although_its_store_went_back_to_an_earlier_epoch() {
+        let mut matrix = Matrix::default();
+        assert!(matrix.learn("a", MatrixRow { epoch: 2, ..row(A, &[(A, 5)]) }));
+        assert!(!matrix.learn("a", row(A, &[(A, 3)])));
+        assert_eq!(matrix.row("a").map(|row| (row.epoch, row.received.seq(A))), Some((2, 5)));
+        assert!(!matrix.saw_written("a", BatchId { replica: A, seq: 5 }));
+        assert!(matrix.saw_written("a", BatchId { replica: A, seq: 6 }));
+        assert!(!matrix.saw_written("a", BatchId { replica: B, seq: 9 }), "it never told that it uses this one");
+        assert_eq!(matrix.row("a").map(|row| row.received.clone()), Some(vector(&[(A, 6)])));
     }
 }

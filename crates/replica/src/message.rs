@@ -7,7 +7,7 @@
 use crdt::error::DecodeError;
 use crdt::fingerprint::{Fingerprint, Place};
 use crdt::pack::{REPLICAS_MAX, Reader, SEQ_MAX, Writer};
-use crdt::{Hlc, ReplicaId, VersionVector};
+use crdt::{BatchId, Hlc, ReplicaId, VersionVector};
 
 use crate::epoch::SignedEpoch;
 use crate::log::ChainHash;
@@ -49,6 +49,9 @@ pub struct Digest {
     pub heads: Vec<(ReplicaId, u64, ChainHash)>,
     /// Vector and digest of its state, when nothing is under way there.
     pub settled: Option<(VersionVector, Fingerprint)>,
+    /// The last batch that the receiver is known to have written under the replica id that it told last, where that is
+    /// more than `heads` tells: the receiver said so, or a batch of its own came behind a gap.
+    pub heard: Option<BatchId>,
     /// Clocks.
     pub times: Times,
 }
@@ -319,6 +322,11 @@ fn write_digest(writer: &mut Writer, digest: &Digest) {
         write_vector(writer, vector);
         writer.raw(&fingerprint.0.to_be_bytes());
     }
+    writer.byte(digest.heard.is_some().into());
+    if let Some(batch) = &digest.heard {
+        writer.raw(&batch.replica.to_bytes());
+        writer.varint(batch.seq);
+    }
     writer.varint(digest.times.echo_ms);
     writer.varint(digest.times.heard_ms);
     writer.varint(digest.times.sent_ms);
@@ -332,8 +340,12 @@ fn read_digest(reader: &mut Reader<'_>) -> Result<Digest, DecodeError> {
     if reader.bounded("settled mark", 1)? == 1 {
         settled = Some((read_vector(reader)?, Fingerprint(u128::from_be_bytes(read_array(reader)?))));
     }
+    let mut heard = None;
+    if reader.bounded("heard mark", 1)? == 1 {
+        heard = Some(BatchId { replica: read_replica(reader)?, seq: read_seq(reader)? });
+    }
     let times = Times { echo_ms: reader.varint()?, heard_ms: reader.varint()?, sent_ms: reader.varint()? };
-    Ok(Digest { row, heads, settled, times })
+    Ok(Digest { row, heads, settled, heard, times })
 }
 
 /// Appends a vector.

@@ -124,7 +124,8 @@ mod tests {
 
     #[test]
     fn kinds_are_told_from_messages_as_replica_encodes_them() {
-        let digest = Digest { row: Default::default(), heads: vec![], settled: None, times: Times::default() };
+        let times = Times::default();
+        let digest = Digest { row: Default::default(), heads: vec![], settled: None, heard: None, times };
         let messages = [
             (Message::Hello(Hello { cluster: 1, replicas: vec![], versions: (1, 1) }), Kind::Hello),
             (Message::Digest(digest), Kind::Digest),

@@ -188,7 +188,9 @@ impl Node {
                 loading.shadows.insert(row.clone(), bytes);
                 Ok(())
             }
-            RecordKey::Row(member) => read_row(&mut Reader::new(&bytes)).map(|row| self.matrix.learn(member, row)),
+            RecordKey::Row(member) => read_row(&mut Reader::new(&bytes)).map(|row| {
+                self.matrix.learn(member, row);
+            }),
             RecordKey::Epoch(number) => self.load_epoch(*number, &bytes),
             RecordKey::Drained(batch) => {
                 loading.drained.insert(*batch, bytes);

@@ -14,7 +14,7 @@ use crate::time::Now;
 /// What became of a batch that came.
 enum Taken {
     /// It was not here, and there was room for it.
-    New,
+    New(BatchId),
     /// It was here already.
     Again,
     /// It is not genuine, not wanted, or there was no room for it.
@@ -79,7 +79,12 @@ impl Node {
             return self.send(from, &Message::Refused(known));
         }
         self.refused.remove(from);
-        // Its store may have gone back unnoticed: what waits beyond a gap would follow batches that it writes anew.
+        // Its store may have gone back unnoticed: what waits beyond a gap would follow batches that it writes anew. That
+        // they were written is kept, for it to be told.
+        let ahead = self.beyond.keys().filter(|batch| hello.replicas.last() == Some(&batch.replica)).max().copied();
+        if ahead.is_some_and(|batch| self.matrix.saw_written(from, batch)) {
+            self.put_row(from);
+        }
         self.beyond.retain(|batch, _| !hello.replicas.contains(&batch.replica));
         let link = self.links.entry(from.to_owned()).or_default();
         link.up = true;
@@ -146,11 +151,16 @@ impl Node {
 
     fn take_batches(&mut self, now: Now, from: &str, batches: Vec<Vec<u8>>) {
         self.overflows &= !self.has_room();
-        let (mut new_bytes, mut again_bytes) = (0, 0);
+        let (mut new_bytes, mut again_bytes, mut asked_bytes) = (0, 0, 0);
         for batch in batches {
             let bytes = batch.len();
             match self.take_batch(now, from, batch) {
-                Taken::New => new_bytes += bytes,
+                Taken::New(id) => {
+                    new_bytes += bytes;
+                    if self.is_asked_of(from, id) {
+                        asked_bytes += bytes;
+                    }
+                }
                 Taken::Again => again_bytes += bytes,
                 Taken::Refused => {}
             }
@@ -161,7 +171,7 @@ impl Node {
             link.traffic.useful(now.mono_ms, new_bytes);
             link.traffic.wasted(now.mono_ms, again_bytes as u64);
         }
-        self.pulled(now, from, new_bytes);
+        self.pulled(now, from, asked_bytes);
     }
 
     /// Verifies a batch and logs it, or keeps it until what is missing before it has come.
@@ -201,7 +211,7 @@ impl Node {
         while let Some(next) = self.beyond.remove(&BatchId { seq: self.log.head(id.replica) + 1, ..id }) {
             self.log_batch(now, from, next);
         }
-        Taken::New
+        Taken::New(id)
     }
 
     /// True for a batch of the group that is applied next: all that is here may be waiting for it.
@@ -262,7 +272,7 @@ impl Node {
             self.overflowed();
         }
         self.beyond.insert(batch, bytes);
-        Taken::New
+        Taken::New(batch)
     }
 
     /// A batch was dropped for want of room: told once, until there is room again.

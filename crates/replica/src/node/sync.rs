@@ -24,7 +24,7 @@ use crate::topology::Source;
 pub(crate) struct Pulling {
     until: BTreeMap<ReplicaId, u64>,
     credit_bytes: usize,
-    /// Bytes of what came and was new.
+    /// Bytes of what came, was new and was asked for.
     bytes: usize,
     deadline_mono_ms: u64,
 }
@@ -72,7 +72,8 @@ impl Node {
             (replica, seq, stream.hash_at(seq).unwrap_or(UNKNOWN_HASH))
         });
         let settled = self.is_settled().then(|| (self.applied.clone(), self.keyspace.fingerprint()));
-        let digest = Digest { row: self.own_row(), heads: heads.collect(), settled, times: self.times_for(peer, now) };
+        let (heads, heard) = (heads.collect(), self.heard_of(peer));
+        let digest = Digest { row: self.own_row(), heads, settled, heard, times: self.times_for(peer, now) };
         let Some(link) = self.links.get_mut(peer) else { return };
         // Nothing new since the last digest: the next may wait longer, and soon comes when there is.
         let told = Some((digest.row.shown.clone(), digest.row.received.clone()));
@@ -80,6 +81,14 @@ impl Node {
         link.told = told;
         self.plan_digest(now, peer, is_quiet);
         self.send(peer, &Message::Digest(digest));
+    }
+
+    /// What this node knows a peer to have written under its replica id in use, where its log has less of it.
+    fn heard_of(&self, peer: &str) -> Option<BatchId> {
+        let row = self.matrix.row(peer)?;
+        let replica = *row.replicas.last()?;
+        let seq = row.received.seq(replica).max(self.log.head(replica));
+        (seq > self.offered(replica)).then_some(BatchId { replica, seq })
     }
 
     pub(super) fn tick_links(&mut self, now: Now) {
@@ -113,7 +122,7 @@ impl Node {
     }
 
     pub(super) fn take_digest(&mut self, now: Now, from: &str, digest: Digest) {
-        let Digest { row, heads, settled, times } = digest;
+        let Digest { row, heads, settled, heard, times } = digest;
         self.hear_times(now, from, times);
         if row.epoch > self.epoch.number {
             self.send(from, &Message::WantEpochs(self.epoch.number + 1));
@@ -129,6 +138,13 @@ impl Node {
                 self.forgot(now, *replica);
             }
         }
+        // What a peer only heard of is lost with our store, unless it comes from somewhere: but its dots are used.
+        if let Some(batch) = heard
+            && batch.replica == self.replica()
+            && batch.seq > self.log.head(batch.replica)
+        {
+            self.forgot(now, batch.replica);
+        }
         if let Some(link) = self.links.get_mut(from) {
             link.digests_heard += 1;
             link.settled.clone_from(&settled);
@@ -138,13 +154,10 @@ impl Node {
                 *sent = (*sent).max(seq);
             }
         }
-        let mut writer = crdt::pack::Writer::new();
-        crate::message::write_row(&mut writer, &row);
-        if self.matrix.row(from) != Some(&row) {
-            self.put(RecordKey::Row(from.to_owned()), Some(writer.into_bytes()));
-        }
         self.end_known_holds(now, &row.received);
-        self.matrix.learn(from, row);
+        if self.matrix.learn(from, row) {
+            self.put_row(from);
+        }
         if self.links.get(from).is_some_and(|link| link.digests_heard == 1) {
             // Who sends a digest has taken our hello: from now on it listens.
             self.install_resumes(from);
@@ -156,6 +169,14 @@ impl Node {
         {
             self.send(from, &Message::WantAudit(applied));
         }
+    }
+
+    /// Writes down what a member is known to have.
+    pub(super) fn put_row(&mut self, member: &str) {
+        let Some(row) = self.matrix.row(member) else { return };
+        let mut writer = crdt::pack::Writer::new();
+        crate::message::write_row(&mut writer, row);
+        self.put(RecordKey::Row(member.to_owned()), Some(writer.into_bytes()));
     }
 
     /// Same dot, same hash: or somebody wrote two batches under one dot. Where damage made ours unknown, the peer's is
@@ -184,7 +205,7 @@ impl Node {
         self.put_floors();
     }
 
-    /// A peer has batches of ours that our log does not have.
+    /// A peer has batches of ours that our log does not have, or knows that they were written.
     pub(super) fn forgot(&mut self, now: Now, replica: ReplicaId) {
         if replica == self.replica() && !active(Mutant::SequenceReused) {
             self.mint(MintReason::PeerKnowsMore);
@@ -265,11 +286,21 @@ impl Node {
         }
     }
 
-    /// Batches came, so many bytes of them new: the pull goes on, is done, or has used its credit and is made anew.
+    /// True for a batch that the pull under way asks this neighbour for.
+    pub(super) fn is_asked_of(&self, from: &str, batch: BatchId) -> bool {
+        let pull = self.links.get(from).and_then(|link| link.pull.as_ref());
+        pull.and_then(|pull| pull.until.get(&batch.replica)).is_some_and(|until| batch.seq <= *until)
+    }
+
+    /// Batches came, so many bytes of them new and asked for: the pull goes on, is done, or has used its credit and is
+    /// made anew.
     ///
     /// SUBTLE: what is not new does not count. It is a copy, or the answer to an earlier pull, or there was no room for
     /// it; a pull that ended by it would be made anew while its own answer is still on its way, which would end the next
     /// one: the answers under way would double with each that the network doubles, and go round as fast as it can.
+    ///
+    /// Nor does what is pushed meanwhile and was not asked for: an author that writes more often than every retry interval
+    /// would put off its deadline for ever, and what was lost with its answer would never be asked for again.
     pub(super) fn pulled(&mut self, now: Now, from: &str, bytes: usize) {
         let Some(link) = self.links.get_mut(from) else { return };
         let Some(pull) = &mut link.pull else { return };

@@ -3,6 +3,7 @@
 mod basics;
 mod blast;
 mod blast_life;
+mod gaps;
 mod gathered;
 mod harness;
 mod limits;

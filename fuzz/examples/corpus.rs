@@ -402,7 +402,8 @@ fn messages() {
         Message::SnapshotGone(1),
         Message::WantAudit(vector.clone()),
         Message::Audit(vector, vec![Fingerprint(1), Fingerprint(2)]),
-        Message::Refused,
+        Message::Refused(vec![ReplicaId(3), replica]),
+        Message::WantDigest,
     ];
     for (place, message) in all.iter().enumerate() {
         write("message", &format!("message-{place:02}"), body(&message.to_bytes()));

@@ -111,7 +111,7 @@ table! {
     newcomer_ignored: NewcomerIgnored, Scripted(Scenario::LateNewcomer), 4, [6];
     parts_share_dot: PartsShareDot, Random, 8, [1, 6, 9];
     context_without_progress: ContextWithoutProgress, Random, 6, [5];
-    audit_joins: AuditJoins, Damaged, 5, [2];
+    audit_joins: AuditJoins, Damaged, 12, [2];
     relay_reencodes: RelayReencodes, Random, 3, [3];
     drainer_remembers_max_id: DrainerRemembersMaxId, Random, 3, [2, 6, 9, 10];
 }

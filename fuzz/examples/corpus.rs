@@ -399,7 +399,7 @@ fn messages() {
         Message::Manifest(Manifest { id: 1, cut: vector.clone(), clock: Hlc(70), hashes: vec![(replica, [6; 16])] }),
         Message::WantChunk(1, 300),
         Message::Chunk(Chunk { id: 1, place: 2, last: true, hash: [4; 16], content: vec![0, 0, 0] }),
-        Message::SnapshotGone(1),
+        Message::SnapshotGone(1, 1),
         Message::WantAudit(vector.clone()),
         Message::Audit(vector, vec![Fingerprint(1), Fingerprint(2)]),
         Message::Refused(vec![ReplicaId(3), replica]),

@@ -118,8 +118,8 @@ pub enum Message {
     WantChunk(u64, u32),
     /// A chunk.
     Chunk(Chunk),
-    /// That snapshot is not there any more.
-    SnapshotGone(u64),
+    /// The chunk that was asked for, by snapshot and place, cannot be given any more.
+    SnapshotGone(u64, u32),
     /// Shard digests are wanted, of a state with this vector.
     WantAudit(VersionVector),
     /// Shard digests of a state with this vector.
@@ -236,9 +236,10 @@ impl Message {
                 writer.raw(&chunk.hash);
                 writer.bytes(&chunk.content);
             }
-            Self::SnapshotGone(id) => {
+            Self::SnapshotGone(id, place) => {
                 writer.byte(11);
                 writer.varint(*id);
+                writer.varint((*place).into());
             }
             Self::WantAudit(vector) => {
                 writer.byte(12);
@@ -295,7 +296,7 @@ impl Message {
                 hash: read_array(reader)?,
                 content: reader.bytes("bytes of a chunk", usize::MAX)?.to_vec(),
             }),
-            11 => Self::SnapshotGone(reader.varint()?),
+            11 => Self::SnapshotGone(reader.varint()?, reader.bounded("place of a chunk", u32::MAX.into())? as u32),
             12 => Self::WantAudit(read_vector(reader)?),
             13 => {
                 let vector = read_vector(reader)?;

@@ -134,7 +134,7 @@ mod tests {
             (Message::WantEpochs(1), Kind::Epochs),
             (Message::Epochs(vec![]), Kind::Epochs),
             (Message::WantChunk(1, 1), Kind::Snapshot),
-            (Message::SnapshotGone(1), Kind::Snapshot),
+            (Message::SnapshotGone(1, 1), Kind::Snapshot),
             (Message::Refused(vec![]), Kind::Hello),
         ];
         for (message, kind) in messages {

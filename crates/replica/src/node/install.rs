@@ -141,9 +141,10 @@ impl Node {
     pub(super) fn give_chunk(&mut self, now: Now, to: &str, id: u64, place: u32) {
         let bytes_max = self.setup.limits.chunk_bytes_max;
         let donor = self.donors.get_mut(to).filter(|donor| donor.manifest.id == id);
-        if donor.as_ref().is_some_and(|donor| 0 < place && place + 1 < donor.next_place()) {
-            // Late: the answer has been taken already.
-            return;
+        if donor.as_ref().is_some_and(|donor| 0 < place && place.saturating_add(1) < donor.next_place()) {
+            // Late, and the answer was taken already; or its store went back, and it needs what cannot be given again.
+            // It knows which.
+            return self.send(to, &Message::SnapshotGone(id, place));
         }
         let message = match donor.and_then(|donor| donor.chunk(place, &self.keyspace, bytes_max)) {
             Some(chunk) => {
@@ -152,7 +153,7 @@ impl Node {
             }
             None => {
                 self.donors.retain(|peer, donor| peer != to || donor.manifest.id != id);
-                Message::SnapshotGone(id)
+                Message::SnapshotGone(id, place)
             }
         };
         self.send(to, &message);
@@ -379,8 +380,11 @@ impl Node {
         }
     }
 
-    pub(super) fn snapshot_gone(&mut self, from: &str, id: u64) {
-        let theirs = |install: &Install| install.peer == from && install.manifest.id == id && install.joined.is_none();
+    pub(super) fn snapshot_gone(&mut self, from: &str, id: u64, place: u32) {
+        let theirs = |install: &Install| {
+            let is_next = install.staged == place && !install.complete;
+            install.peer == from && install.manifest.id == id && is_next && install.joined.is_none()
+        };
         if self.install.as_ref().is_some_and(theirs) {
             self.drop_install();
         }

@@ -53,7 +53,7 @@ impl Node {
             Message::Manifest(manifest) => self.take_manifest(now, from, manifest),
             Message::WantChunk(id, place) => self.give_chunk(now, from, id, place),
             Message::Chunk(chunk) => self.take_chunk(now, from, chunk),
-            Message::SnapshotGone(id) => self.snapshot_gone(from, id),
+            Message::SnapshotGone(id, place) => self.snapshot_gone(from, id, place),
             Message::WantAudit(vector) => self.give_audit(from, &vector),
             Message::Audit(vector, shards) => self.take_audit(from, &vector, &shards),
             Message::Hello(_) | Message::WantEpochs(_) | Message::Epochs(_) | Message::Refused(_) => {}

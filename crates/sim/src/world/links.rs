@@ -201,7 +201,7 @@ fn describe(from: &str, bytes: &[u8]) -> String {
             let name = text.split(['(', ' ', '{']).next().unwrap_or_default().to_owned();
             let text = match &message {
                 replica::message::Message::WantChunk(id, place) => format!(" {place} of {id:016x}"),
-                replica::message::Message::SnapshotGone(id) => format!(" {id:016x}"),
+                replica::message::Message::SnapshotGone(id, place) => format!(" {place} of {id:016x}"),
                 replica::message::Message::Manifest(manifest) => format!(" {:016x}", manifest.id),
                 replica::message::Message::Chunk(chunk) => format!(" {} of {:016x}", chunk.place, chunk.id),
                 _ => String::new(),

@@ -207,6 +207,19 @@ impl<'a> Envelope<'a> {
         Changes::new(self.changes, self.header.table(), self.header.id, self.header.hlc, self.change_count)
     }
 
+    /// Reads every change: true when this build knows the kinds of all of them.
+    ///
+    /// # Errors
+    /// [`DecodeError`] for a change that does not decode.
+    pub fn knows_all(&self) -> Result<bool, DecodeError> {
+        let mut changes = self.changes();
+        let mut all = true;
+        while let Some((_, change)) = changes.next()? {
+            all &= !matches!(change, ChangeRef::Change(change) if matches!(change.content, Content::Unknown { .. }));
+        }
+        Ok(all)
+    }
+
     /// The whole batch.
     ///
     /// # Errors

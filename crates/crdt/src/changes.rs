@@ -4,6 +4,7 @@ use crate::change::{BATCH_BYTES_MAX, Change, Content, HEAD_DEPTH, HEAD_NAMESPACE
 use crate::dot::{BatchId, Dot};
 use crate::error::DecodeError;
 use crate::hlc::Hlc;
+use crate::keyspace::write_key;
 use crate::object::{Kind, Name, Op, PATH_DEPTH_MAX};
 use crate::pack::{DotTable, Reader, ValueRef};
 use crate::register::RegisterDelta;
@@ -31,6 +32,29 @@ pub struct CellWrite<'a> {
     pub replaces: Option<Dot>,
     /// The new value.
     pub value: ValueRef<'a>,
+}
+
+impl<'a> CellWrite<'a> {
+    /// The bytes of the key that it writes to.
+    pub fn key_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        write_key(&mut bytes, Kind::Register, self.namespace, self.name);
+        bytes
+    }
+
+    /// The change as a cell's, if it is one.
+    pub fn of_change(change: &'a Change) -> Option<Self> {
+        let Content::Op(Op::Register(delta)) = &change.content else { return None };
+        let ([name], [], Some(value)) = (change.path.as_slice(), delta.retires.as_slice(), &delta.write) else {
+            return None;
+        };
+        let replaces = match delta.replaces.as_slice() {
+            [] => None,
+            [dot] => Some(*dot),
+            _ => return None,
+        };
+        Some(Self { namespace: change.namespace, name, stamp: change.stamp, replaces, value: value.into() })
+    }
 }
 
 impl ChangeRef<'_> {

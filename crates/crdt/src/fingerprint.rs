@@ -59,6 +59,9 @@ impl Tally {
     }
 }
 
+/// The type stands in the highest byte of a place, and the lower half is the hash.
+const KIND_SHIFT: u32 = 120;
+
 /// Where a leaf stands: a hash of namespace, path and kind, under which leaves are hashed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Place(u128);
@@ -67,6 +70,13 @@ impl Place {
     /// The place of the bytes that name an object.
     pub fn root(name: &[u8]) -> Self {
         Self(xxh3_128(name))
+    }
+
+    /// The place of an object by the bytes of its key, the first of which is its type. [`Place::hash`] is the same for
+    /// every type under one name: what a client looks for side by side stands side by side.
+    pub fn of_key(key: &[u8]) -> Self {
+        let (kind, name) = key.split_first().map_or((0, key), |(kind, name)| (*kind, name));
+        Self(xxh3_128(name) ^ u128::from(kind) << KIND_SHIFT)
     }
 
     /// A hash that is the same on every node and in every build; shards are cut by it.

@@ -32,7 +32,7 @@ pub mod set;
 pub mod value;
 pub mod vector;
 
-pub use change::{Batch, BatchHeader, Change, ChangeRef, Content, Envelope, Namespace};
+pub use change::{Batch, BatchHeader, CellWrite, Change, ChangeRef, Content, Envelope, Namespace};
 pub use context::CausalContext;
 pub use counter::{GCounter, PnCounter};
 pub use crdt::{Causal, Crdt};
@@ -40,7 +40,7 @@ pub use dot::{BatchId, Dot, ReplicaId};
 pub use error::{CounterOverflow, DecodeError};
 pub use fingerprint::{Fingerprint, Place, Tally};
 pub use hlc::{Hlc, HybridClock};
-pub use keyspace::{Key, Keyspace};
+pub use keyspace::{Key, Keyspace, LOOK_AHEAD, Located};
 pub use mutant::Mutant;
 pub use object::{Kind, Name, Object, Op, OrMap};
 pub use part::PartName;

@@ -234,6 +234,15 @@ pub enum ValueRef<'a> {
     Scalar(Value),
 }
 
+impl<'a> From<&'a Value> for ValueRef<'a> {
+    fn from(value: &'a Value) -> Self {
+        match value {
+            Value::Bytes(bytes) => Self::Bytes(bytes),
+            scalar => Self::Scalar(scalar.clone()),
+        }
+    }
+}
+
 impl ValueRef<'_> {
     /// The value on its own.
     pub fn into_owned(self) -> Value {

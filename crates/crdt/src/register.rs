@@ -21,6 +21,9 @@ use crate::pack::{DotTable, Reader, Writer};
 use crate::value::Value;
 use crate::vector::Covers;
 
+/// Bytes beside the value of an object with one plain entry: table, dot, stamp, and three lengths.
+const SINGLE_BYTES_MAX: usize = 48;
+
 /// One written value.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Entry {
@@ -68,6 +71,12 @@ impl Register {
         let stamp = write_stamp(now, self.shown().map(|shown| shown.stamp));
         let (replaces, retires) = self.seen();
         (stamp, RegisterDelta { replaces, retires, write: Some(value) })
+    }
+
+    /// [`Register::set`] where one plain entry is, of which dot and stamp are known.
+    pub fn set_single(dot: Dot, stamp: Hlc, value: Value, now: Hlc) -> (Hlc, RegisterDelta) {
+        let delta = RegisterDelta { replaces: vec![dot], retires: Vec::new(), write: Some(value) };
+        (write_stamp(now, Some(stamp)), delta)
     }
 
     /// Removes the value that is shown. `None` when there is none.
@@ -122,13 +131,32 @@ impl Register {
         Self { entries: vec![entry], retired: Vec::new() }
     }
 
+    /// The canonical bytes of an object that is a register with one plain entry, whose value is encoded already.
+    pub(crate) fn single_to_bytes(dot: Dot, stamp: Hlc, value: &[u8]) -> Vec<u8> {
+        let table = DotTable::new([(dot.replica, dot.seq)]);
+        let mut writer = Writer::with_capacity(SINGLE_BYTES_MAX + value.len());
+        writer.table(&table);
+        writer.varint(1);
+        writer.dot(dot, &table);
+        writer.varint(stamp.0);
+        writer.raw(value);
+        writer.dots(&[], &table);
+        writer.into_bytes()
+    }
+
     /// What a writer has seen: dots of the shown value and of every known value equal to it, retired or
     /// not, which is no conflict; and the dots that its register held hidden.
     fn seen(&self) -> (Vec<Dot>, Vec<Dot>) {
-        let Some(shown) = self.shown() else { return Default::default() };
-        let (equal, other): (Vec<_>, Vec<_>) = self.entries.iter().partition(|entry| entry.value == shown.value);
-        let hidden = other.into_iter().filter(|entry| !self.is_retired(entry.dot));
-        (equal.into_iter().map(|entry| entry.dot).collect(), hidden.map(|entry| entry.dot).collect())
+        let (mut equal, mut hidden) = (Vec::new(), Vec::new());
+        let Some(shown) = self.shown() else { return (equal, hidden) };
+        for entry in &self.entries {
+            if entry.value == shown.value {
+                equal.push(entry.dot);
+            } else if !self.is_retired(entry.dot) {
+                hidden.push(entry.dot);
+            }
+        }
+        (equal, hidden)
     }
 
     fn is_retired(&self, dot: Dot) -> bool {

@@ -13,6 +13,7 @@ use crate::change::{CellWrite, Change, ChangeRef, Changes, Content, Namespace};
 use crate::dot::{BatchId, Dot, ReplicaId};
 use crate::error::{CounterOverflow, DecodeError};
 use crate::fingerprint::{Fingerprint, Place, Tally};
+use crate::hlc::Hlc;
 use crate::object::{Kind, Name, Object};
 use crate::pack::Reader;
 use crate::set::NAME_BYTES_MAX;
@@ -24,7 +25,7 @@ use shard::Shard;
 pub const SHARDS: usize = 1 << SHARD_BITS;
 const SHARD_BITS: u32 = 10;
 /// How many changes of a batch are looked up before the first of them is applied.
-const LOOK_AHEAD: usize = 32;
+pub const LOOK_AHEAD: usize = 32;
 
 /// Names an object: site, type and name.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -47,7 +48,7 @@ impl Key {
     pub fn of_change(change: &Change) -> Option<Self> {
         let Content::Op(op) = &change.content else { return None };
         let kind = if change.path.len() == 1 { op.kind() } else { Kind::Map };
-        Some(Self::new(change.namespace, kind, change.path.first()?))
+        Some(Self { kind, namespace: change.namespace, name: change.path.first()?.clone() })
     }
 
     /// The bytes under which the object is hashed and stored: type, namespace (varint), name.
@@ -55,6 +56,11 @@ impl Key {
         let mut bytes = Vec::new();
         write_key(&mut bytes, self.kind, self.namespace, &self.name);
         bytes
+    }
+
+    /// The type in a key's bytes.
+    pub fn kind_of(bytes: &[u8]) -> Option<Kind> {
+        bytes.first().and_then(|code| Kind::from_code(*code))
     }
 
     /// The inverse of [`Key::to_bytes`].
@@ -78,7 +84,7 @@ impl Key {
     }
 }
 
-fn write_key(bytes: &mut Vec<u8>, kind: Kind, namespace: Namespace, name: &[u8]) {
+pub(crate) fn write_key(bytes: &mut Vec<u8>, kind: Kind, namespace: Namespace, name: &[u8]) {
     bytes.reserve(name.len() + 6);
     bytes.push(kind as u8);
     let mut number = namespace.0;
@@ -91,19 +97,25 @@ fn write_key(bytes: &mut Vec<u8>, kind: Kind, namespace: Namespace, name: &[u8])
 }
 
 /// Where a key stands: one hash serves the table, the shard and the fingerprint.
-#[derive(Clone, Copy)]
-struct Located {
+#[derive(Clone, Copy, Debug)]
+pub struct Located {
     place: Place,
     hash: u64,
     shard: usize,
 }
 
 impl Located {
-    fn new(key: &[u8]) -> Self {
-        let place = Place::root(key);
+    /// Where an object stands whose key has these bytes.
+    pub fn new(key: &[u8]) -> Self {
+        let place = Place::of_key(key);
         let hash = place.hash();
         // The table uses the lowest and the highest bits, so the shard is cut from the middle.
         Self { place, hash, shard: (hash >> 40) as usize & (SHARDS - 1) }
+    }
+
+    /// The same for all types under one name, on every node and in every build.
+    pub const fn hash(self) -> u64 {
+        self.hash
     }
 }
 
@@ -190,19 +202,26 @@ impl Keyspace {
             if ahead.is_empty() {
                 return Ok(());
             }
-            // In a loop of its own: it must be short enough for the processor to have much of it under way at once.
-            let places = ahead.iter().filter_map(|(_, _, place)| *place);
-            core::hint::black_box(places.fold(0, |bits, place| bits ^ self.shards[place.shard].touch(place.hash)));
+            self.look_ahead(ahead.iter().filter_map(|(_, _, place)| *place));
             for (index, change, place) in ahead.drain(..) {
-                let _refused_everywhere = match (change, place) {
+                match (change, place) {
                     (ChangeRef::Cell(cell), Some(place)) => {
                         self.key_of(&cell);
-                        self.write_cell(dot(index), &cell, place)
+                        self.write_scratch(dot(index), &cell, place);
                     }
-                    (change, _) => self.apply_change(dot(index), &change.into_change()),
-                };
+                    (change, _) => {
+                        let _refused_everywhere = self.apply_edit(dot(index), &change.into_change());
+                    }
+                }
             }
         }
+    }
+
+    /// Asks for the records of these places, so that they come from memory side by side and not one after the other. Of
+    /// use for up to [`LOOK_AHEAD`] of them, right before they are read or written.
+    pub fn look_ahead(&self, places: impl Iterator<Item = Located>) {
+        // In a loop of its own: it must be short enough for the processor to have much of it under way at once.
+        core::hint::black_box(places.fold(0, |bits, place| bits ^ self.shards[place.shard].touch(place.hash)));
     }
 
     /// Applies one change of a batch in causal order; see [`Keyspace::apply_change`].
@@ -213,9 +232,10 @@ impl Keyspace {
         match change {
             ChangeRef::Cell(cell) => {
                 let place = self.place_of(cell);
-                self.write_cell(dot, cell, place)
+                self.write_scratch(dot, cell, place);
+                Ok(())
             }
-            ChangeRef::Change(change) => self.apply_change(dot, change),
+            ChangeRef::Change(change) => self.apply_edit(dot, change),
         }
     }
 
@@ -235,6 +255,18 @@ impl Keyspace {
     /// # Errors
     /// [`CounterOverflow`] when a sum leaves its range; the state is as before.
     pub fn apply_change(&mut self, dot: Dot, change: &Change) -> Result<(), CounterOverflow> {
+        match CellWrite::of_change(change) {
+            Some(cell) => {
+                let place = self.place_of(&cell);
+                self.write_scratch(dot, &cell, place);
+                Ok(())
+            }
+            None => self.apply_edit(dot, change),
+        }
+    }
+
+    /// Applies one change to its object, which is unpacked for that.
+    fn apply_edit(&mut self, dot: Dot, change: &Change) -> Result<(), CounterOverflow> {
         let Content::Op(op) = &change.content else { return Ok(()) };
         let Some((name, rest)) = change.path.split_first() else { return Ok(()) };
         let kind = if rest.is_empty() { op.kind() } else { Kind::Map };
@@ -249,14 +281,21 @@ impl Keyspace {
     }
 
     /// Writes the cell whose key is at hand.
-    fn write_cell(&mut self, dot: Dot, cell: &CellWrite<'_>, place: Located) -> Result<(), CounterOverflow> {
-        let written = self.shards[place.shard].write_cell(&self.scratch, place, dot, cell, &mut self.interner);
+    fn write_scratch(&mut self, dot: Dot, cell: &CellWrite<'_>, place: Located) {
+        let key = core::mem::take(&mut self.scratch);
+        self.write_cell(&key, place, dot, cell);
+        self.scratch = key;
+    }
+
+    /// Writes a cell whose key and place are known, in causal order.
+    pub fn write_cell(&mut self, key: &[u8], place: Located, dot: Dot, cell: &CellWrite<'_>) {
+        let written = self.shards[place.shard].write_cell(key, place, dot, cell, &mut self.interner);
         if let Some(tally) = written {
             self.tally.add(tally);
-            return Ok(());
+            return;
         }
-        // Not the plain case: a concurrent value, or an object that is not packed.
-        self.apply_change(dot, &ChangeRef::Cell(cell.clone()).into_change())
+        // Not the plain case: a concurrent value, or an object that is not packed. A register has no sum to refuse.
+        let _never_refused = self.apply_edit(dot, &ChangeRef::Cell(cell.clone()).into_change());
     }
 
     /// Changes one object and keeps the figures true. The closure either counts into the tally what it
@@ -298,6 +337,18 @@ impl Keyspace {
         match edited {
             Ok(()) => {}
         }
+    }
+
+    /// The object under a key's bytes, in canonical bytes: those of [`Object::to_bytes`], without making the object.
+    pub fn object_bytes(&self, key: &[u8], place: Located) -> Option<Vec<u8>> {
+        self.shards[place.shard].object_bytes(key, place.hash, &self.interner)
+    }
+
+    /// Dot and stamp of a register's one value; `None` where nothing is there, or more than that.
+    pub fn single(&self, key: &Key) -> Option<(Dot, Hlc)> {
+        let bytes = key.to_bytes();
+        let place = Located::new(&bytes);
+        self.shards[place.shard].single(&bytes, place.hash, &self.interner)
     }
 
     /// The object under `key`.

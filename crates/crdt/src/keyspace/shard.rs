@@ -253,7 +253,7 @@ impl Shard {
 
     fn enter(&mut self, hash: u64, address: Address) {
         let Self { table, blocks, .. } = self;
-        table.insert_unique(hash, address, |address| Place::root(blocks.record(*address).key).hash());
+        table.insert_unique(hash, address, |address| Place::of_key(blocks.record(*address).key).hash());
     }
 
     fn redirect(&mut self, hash: u64, from: Address, to: Address) {
@@ -298,6 +298,27 @@ impl Shard {
         let head = CellHead::read(found.payload, interner);
         let value = cell_value(found.payload).0.into_owned();
         Object::Register(Register::from_single(Entry { dot: head.dot, stamp: head.stamp, value }))
+    }
+
+    /// The object under a key in its canonical bytes.
+    pub(super) fn object_bytes(&self, key: &[u8], hash: u64, interner: &Interner) -> Option<Vec<u8>> {
+        let found = self.blocks.record(self.find(key, hash)?);
+        Some(match found.tag {
+            TAG_CELL => {
+                let head = CellHead::read(found.payload, interner);
+                let (_, value_bytes) = cell_value(found.payload);
+                let value = &found.payload[CELL_FIXED_BYTES..][..value_bytes];
+                Register::single_to_bytes(head.dot, head.stamp, value)
+            }
+            _ => self.objects[Self::slot(&found) as usize].to_bytes(),
+        })
+    }
+
+    /// Dot and stamp of a cell.
+    pub(super) fn single(&self, key: &[u8], hash: u64, interner: &Interner) -> Option<(Dot, Hlc)> {
+        let found = self.blocks.record(self.find(key, hash)?);
+        let head = (found.tag == TAG_CELL).then(|| CellHead::read(found.payload, interner))?;
+        Some((head.dot, head.stamp))
     }
 
     /// The object under a key.

@@ -1,5 +1,6 @@
 use super::*;
 use crate::Hlc;
+use crate::fingerprint::Leaf;
 use crate::object::Op;
 use crate::register::RegisterDelta;
 use crate::value::Value;
@@ -82,4 +83,50 @@ fn keys_round_trip_and_have_a_shard() {
         assert_eq!(Key::from_bytes(&key.to_bytes()), Ok(key.clone()));
         assert!(key.shard() < SHARDS);
     }
+}
+
+#[test]
+fn types_under_one_name_stand_side_by_side_and_are_told_apart() {
+    let bytes = |kind| Key::new(Namespace(7), kind, "name").to_bytes();
+    let places: Vec<Located> = Kind::ALL.into_iter().map(|kind| Located::new(&bytes(kind))).collect();
+    for (kind, place) in Kind::ALL.into_iter().zip(&places) {
+        assert_eq!(Key::kind_of(&bytes(kind)), Some(kind));
+        assert_eq!((place.shard, place.hash), (places[0].shard, places[0].hash));
+    }
+    let distinct: BTreeSet<u128> =
+        places.iter().map(|place| place.place.dot(Leaf::Life, &[], Dot::new(A, 1, 0)).0).collect();
+    assert_eq!(distinct.len(), Kind::ALL.len());
+}
+
+#[test]
+fn a_cell_written_in_place_is_what_the_register_would_be() {
+    let values = [
+        Value::Null,
+        Value::Bool(true),
+        Value::from(-5_i64),
+        Value::from(u64::MAX),
+        Value::from(0.5_f64),
+        Value::bytes(b""),
+        Value::bytes(vec![b'x'; 100]),
+        Value::bytes(vec![b'y'; 5_000]),
+    ];
+    let (mut packed, mut edited) = (Keyspace::new(), Keyspace::new());
+    let key = Key::new(Namespace(300), Kind::Register, "k");
+    let bytes = key.to_bytes();
+    let place = Located::new(&bytes);
+    let mut last: Option<Dot> = None;
+    for (seq, value) in (1..).zip(values.iter().chain(values.iter().rev())) {
+        let dot = Dot::new(if seq % 3 == 0 { B } else { A }, seq, seq as u32);
+        let change = write("k", seq, last.as_slice(), value.clone());
+        packed.apply_change(dot, &change).expect("no counter");
+        edited.apply_edit(dot, &change).expect("no counter");
+        assert_eq!(packed.object(&key), edited.object(&key));
+        let stored = packed.object_bytes(&bytes, place);
+        assert_eq!(stored, packed.object(&key).map(|object| object.to_bytes()), "{value:?}");
+        assert_eq!(packed.fingerprint(), edited.fingerprint());
+        assert!(packed.single(&key).is_none_or(|single| single == (dot, Hlc(seq))));
+        last = Some(dot);
+    }
+    assert_eq!(packed.recount().fingerprint, packed.fingerprint());
+    assert_eq!(packed.object_bytes(b"\x01nothing", Located::new(b"\x01nothing")), None);
 }

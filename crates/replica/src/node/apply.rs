@@ -1,11 +1,15 @@
 //! Applying: in causal order, one group of batches after the other, round robin over the origins.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use crdt::change::Envelope;
 use crdt::counter::CounterDelta;
 use crdt::mutant::{Mutant, active};
-use crdt::{BatchId, Change, Content, Dot, Hlc, Key, Kind, Object, Op, PartName, ReplicaId, part};
+use crdt::{
+    BatchId, CellWrite, Change, ChangeRef, Content, Dot, Hlc, Key, Kind, LOOK_AHEAD, Located, Object, Op, PartName,
+    ReplicaId, part,
+};
+use hashbrown::HashTable;
 
 use super::{Hold, Node, Then};
 use crate::effect::Report;
@@ -25,10 +29,38 @@ struct Group {
 /// What the changes of one batch touched.
 #[derive(Debug, Default)]
 pub(super) struct Absorbed {
-    /// Objects, with those of their parts that are to be stored anew.
-    touched: BTreeMap<Key, BTreeSet<PartName>>,
-    /// Those with removed sums, whose remains wait for stability.
+    touched: Touched,
+    /// Objects with removed sums, whose remains wait for stability.
     remains: BTreeSet<Key>,
+}
+
+/// Objects, in the order in which they were touched first.
+#[derive(Debug, Default)]
+struct Touched {
+    objects: Vec<TouchedObject>,
+    /// Places in the list, by the hash of the key.
+    index: HashTable<usize>,
+}
+
+#[derive(Debug)]
+struct TouchedObject {
+    key: Vec<u8>,
+    place: Located,
+    /// Those of its parts that are to be stored anew.
+    parts: BTreeSet<PartName>,
+}
+
+impl Touched {
+    fn note(&mut self, key: Vec<u8>, place: Located) -> &mut TouchedObject {
+        let Self { objects, index } = self;
+        let next = objects.len();
+        let found = index.entry(place.hash(), |at| objects[*at].key == key, |at| objects[*at].place.hash());
+        let at = *found.or_insert(next).get();
+        if at == next {
+            objects.push(TouchedObject { key, place, parts: BTreeSet::new() });
+        }
+        &mut objects[at]
+    }
 }
 
 impl Node {
@@ -125,27 +157,60 @@ impl Node {
         let mut batches = Vec::new();
         for seq in first.seq..=until {
             let Some(logged) = self.log.get(BatchId { seq, ..first }) else { return };
-            let Ok(batch) = Envelope::parse(&logged.bytes).and_then(|envelope| envelope.to_batch()) else {
-                // It was checked when it came; only damage in memory or another build leads here.
-                self.hold(first, Hold::Quarantined);
-                return self.report(Report::Quarantined { batch: first });
-            };
-            if batch.changes.iter().any(|change| matches!(change.content, Content::Unknown { .. })) {
-                self.hold(first, Hold::Quarantined);
-                return self.report(Report::UnknownChange { batch: first });
+            match Envelope::parse(&logged.bytes).and_then(|envelope| envelope.knows_all()) {
+                Ok(true) => batches.push(logged.bytes.clone()),
+                Ok(false) => {
+                    self.hold(first, Hold::Quarantined);
+                    return self.report(Report::UnknownChange { batch: first });
+                }
+                Err(_) => {
+                    // It was checked when it came; only damage in memory or another build leads here.
+                    self.hold(first, Hold::Quarantined);
+                    return self.report(Report::Quarantined { batch: first });
+                }
             }
-            batches.push(batch);
         }
         self.skew_reported.remove(&first);
-        for batch in batches {
-            self.follow_clock(now, batch.header.hlc);
+        for batch in &batches {
+            let envelope = Envelope::parse(batch).expect("it was read just now");
+            self.follow_clock(now, envelope.header.hlc);
             if let Some((_, changes)) = &mut self.turn {
-                *changes += batch.changes.len();
+                *changes += envelope.changes().left();
             }
-            self.absorb_changes(batch.header.id, batch.changes);
+            if active(Mutant::JournalByContext) {
+                let batch = envelope.to_batch().expect("it was read just now");
+                self.absorb_changes(batch.header.id, batch.changes);
+            } else {
+                self.absorb_envelope(&envelope);
+            }
         }
         self.put_clock();
         self.shown_follows();
+    }
+
+    /// Makes the changes of a batch of another replica, which decodes, part of the state.
+    fn absorb_envelope(&mut self, envelope: &Envelope<'_>) {
+        let id = envelope.header.id;
+        let mut absorbed = Absorbed::default();
+        let mut changes = envelope.changes();
+        let mut ahead: Vec<(Dot, Coming<'_>)> = Vec::new();
+        loop {
+            while ahead.len() < LOOK_AHEAD
+                && let Some((index, change)) = changes.next().expect("it was read just now")
+            {
+                ahead.push((Dot::new(id.replica, id.seq, index), Coming::new(change)));
+            }
+            if ahead.is_empty() {
+                return self.settle_absorbed(id, absorbed);
+            }
+            self.keyspace.look_ahead(ahead.iter().filter_map(|(_, coming)| coming.place()));
+            for (dot, coming) in ahead.drain(..) {
+                match coming {
+                    Coming::Cell(cell, key, place) => self.absorb_cell(dot, &cell, (key, place), &mut absorbed),
+                    Coming::Change(change) => self.absorb_change(dot, &change, &mut absorbed),
+                }
+            }
+        }
     }
 
     /// Makes the changes of a batch, own or not, part of the state.
@@ -162,19 +227,43 @@ impl Node {
     /// [`Node::settle_absorbed`] must follow before anybody looks.
     pub(super) fn absorb(&mut self, batch: BatchId, first: usize, changes: &[Change], absorbed: &mut Absorbed) {
         for (index, change) in (first..).zip(changes) {
-            let Some(key) = Key::of_change(change) else { continue };
-            if leaves_remains(change) {
-                absorbed.remains.insert(key.clone());
+            let dot = Dot::new(batch.replica, batch.seq, index as u32);
+            match CellWrite::of_change(change) {
+                Some(cell) => {
+                    let key = cell.key_bytes();
+                    let place = Located::new(&key);
+                    self.absorb_cell(dot, &cell, (key, place), absorbed);
+                }
+                None => self.absorb_change(dot, change, absorbed),
             }
-            if !absorbed.touched.contains_key(&key) {
-                self.keep_preimage(&key);
-            }
-            absorbed.touched.entry(key).or_default().extend(part::of_change(change));
-            self.follow_stamp(change.stamp);
-            // A sum that leaves its range is refused by every node alike: the sum travels with the change.
-            let _refused_everywhere =
-                self.keyspace.apply_change(Dot::new(batch.replica, batch.seq, index as u32), change);
         }
+    }
+
+    fn absorb_cell(
+        &mut self,
+        dot: Dot,
+        cell: &CellWrite<'_>,
+        (key, place): (Vec<u8>, Located),
+        absorbed: &mut Absorbed,
+    ) {
+        self.keep_preimage(&key, place);
+        self.follow_stamp(cell.stamp);
+        self.keyspace.write_cell(&key, place, dot, cell);
+        absorbed.touched.note(key, place);
+    }
+
+    fn absorb_change(&mut self, dot: Dot, change: &Change, absorbed: &mut Absorbed) {
+        let Some(key) = Key::of_change(change) else { return };
+        let bytes = key.to_bytes();
+        let place = Located::new(&bytes);
+        if leaves_remains(change) {
+            absorbed.remains.insert(key);
+        }
+        self.keep_preimage(&bytes, place);
+        absorbed.touched.note(bytes, place).parts.extend(part::of_change(change));
+        self.follow_stamp(change.stamp);
+        // A sum that leaves its range is refused by every node alike: the sum travels with the change.
+        let _refused_everywhere = self.keyspace.apply_change(dot, change);
     }
 
     /// All changes of a batch are absorbed: vector, records and rows follow.
@@ -183,14 +272,28 @@ impl Node {
         self.applied.advance(batch.replica, batch.seq);
         self.put_applied();
         self.note_remains(batch, remains);
-        self.population.changes(touched.len());
-        for (key, parts) in &touched {
-            if key.kind.has_parts() {
-                self.put_parts(key, parts);
-            } else {
-                self.put_object(key);
+        self.population.changes(touched.objects.len());
+        let mut objects = touched.objects;
+        for some in objects.chunks_mut(LOOK_AHEAD) {
+            self.keyspace.look_ahead(some.iter().map(|object| object.place));
+            for TouchedObject { key, place, parts } in some {
+                self.put_touched(core::mem::take(key), *place, parts);
             }
-            self.row_changed(key);
+        }
+    }
+
+    fn put_touched(&mut self, key: Vec<u8>, place: Located, parts: &BTreeSet<PartName>) {
+        match Key::kind_of(&key) {
+            Some(kind) if kind.has_parts() => {
+                let key = Key::from_bytes(&key).expect("it was made of a key");
+                self.put_parts(&key, parts);
+            }
+            Some(Kind::Row) => {
+                let row = Key::from_bytes(&key).expect("it was made of a key");
+                self.put_object(key, place);
+                self.row_changed(&row);
+            }
+            _ => self.put_object(key, place),
         }
     }
 
@@ -228,9 +331,9 @@ impl Node {
         self.put_meta(Meta::Applied, writer.into_bytes());
     }
 
-    fn put_object(&mut self, key: &Key) {
-        let bytes = self.keyspace.object(key).map(|object| object.to_bytes());
-        self.put(RecordKey::Object(key.to_bytes()), bytes);
+    fn put_object(&mut self, key: Vec<u8>, place: Located) {
+        let object = self.keyspace.object_bytes(&key, place);
+        self.put(RecordKey::Object(key), object);
     }
 
     /// Stores parts of an object anew; those that are gone are removed.
@@ -256,7 +359,9 @@ impl Node {
             let parts: BTreeSet<PartName> = before.into_iter().chain(self.stored_parts(key)).collect();
             self.put_parts(key, &parts);
         } else {
-            self.put_object(key);
+            let key = key.to_bytes();
+            let place = Located::new(&key);
+            self.put_object(key, place);
         }
     }
 
@@ -273,6 +378,32 @@ impl Node {
     pub(crate) fn shown_follows(&mut self) {
         if self.host_shows_all() && !self.is_joining() {
             self.after_durable(Then::Shown(self.applied.clone()));
+        }
+    }
+}
+
+/// A change of a batch, and where a cell among them goes.
+enum Coming<'a> {
+    Cell(CellWrite<'a>, Vec<u8>, Located),
+    Change(Box<Change>),
+}
+
+impl<'a> Coming<'a> {
+    fn new(change: ChangeRef<'a>) -> Self {
+        match change {
+            ChangeRef::Cell(cell) => {
+                let key = cell.key_bytes();
+                let place = Located::new(&key);
+                Self::Cell(cell, key, place)
+            }
+            ChangeRef::Change(change) => Self::Change(change),
+        }
+    }
+
+    fn place(&self) -> Option<Located> {
+        match self {
+            Self::Cell(_, _, place) => Some(*place),
+            Self::Change(_) => None,
         }
     }
 }

@@ -10,13 +10,13 @@ use crdt::mutant::{Mutant, active};
 use crdt::object::PATH_DEPTH_MAX;
 use crdt::pack::CHANGES_MAX;
 use crdt::{
-    Batch, BatchHeader, BatchId, Change, Content, Dot, Hlc, Key, Kind, Name, Namespace, Object, Op, Value,
+    Batch, BatchHeader, BatchId, Change, Content, Dot, Hlc, Key, Kind, Name, Namespace, Object, Op, Register, Value,
     VersionVector,
 };
 
 use super::apply::Absorbed;
 use super::{Node, Then, Unready};
-use crate::log::{ChainHash, UNKNOWN_HASH};
+use crate::log::UNKNOWN_HASH;
 use crate::message::write_vector;
 use crate::record::{Meta, RecordKey};
 use crate::time::Now;
@@ -115,7 +115,7 @@ impl Draft {
     pub(crate) fn key(&self) -> Option<Key> {
         let (first, rest) = self.path.split_first()?;
         let kind = if rest.is_empty() { self.op.kind() } else { Kind::Map };
-        Some(Key::new(self.namespace, kind, first))
+        Some(Key { kind, namespace: self.namespace, name: first.clone() })
     }
 
     fn bytes(&self) -> usize {
@@ -292,7 +292,15 @@ impl Node {
 
     /// The operations that an intent means in the present state.
     fn derive(&self, hlc: Hlc, intent: &Intent) -> Result<Vec<(Vec<Name>, Hlc, Op)>, CommitError> {
-        let path = intent.path.clone();
+        let path = intent.path.as_slice();
+        let one = |stamp, op| Ok(vec![(path.to_vec(), stamp, op)]);
+        if let (Action::Set(value), [name]) = (&intent.action, path)
+            && let key = (Key { kind: Kind::Register, namespace: intent.namespace, name: name.clone() })
+            && let Some((dot, stamp)) = self.keyspace.single(&key)
+        {
+            let (stamp, delta) = Register::set_single(dot, stamp, value.clone(), hlc);
+            return one(stamp, Op::Register(delta));
+        }
         let kind = match &intent.action {
             Action::Set(_) | Action::Restore(_) => Kind::Register,
             Action::Increment(_) => Kind::PnCounter,
@@ -300,8 +308,7 @@ impl Node {
             Action::Add(_) | Action::Discard(_) => Kind::Set,
             Action::Remove(kind) => *kind,
         };
-        let object = self.leaf(intent.namespace, &path, kind);
-        let one = |stamp, op| Ok(vec![(path.clone(), stamp, op)]);
+        let object = self.leaf(intent.namespace, path, kind);
         match (&intent.action, &*object) {
             (Action::Set(value), Object::Register(register)) => {
                 let (stamp, delta) = register.set(value.clone(), hlc);
@@ -334,7 +341,7 @@ impl Node {
     pub(super) fn leaf(&self, namespace: Namespace, path: &[Name], kind: Kind) -> Cow<'_, Object> {
         let present = path.split_first().and_then(|(first, rest)| {
             let root = if rest.is_empty() { kind } else { Kind::Map };
-            match self.keyspace.object(&Key::new(namespace, root, first))? {
+            match self.keyspace.object(&Key { kind: root, namespace, name: first.clone() })? {
                 Cow::Borrowed(root) => below(root, rest, kind).map(Cow::Borrowed),
                 // Only a register comes as a copy, and nothing is below it.
                 copy => rest.is_empty().then_some(copy),
@@ -403,8 +410,8 @@ impl Node {
         let signed = batch.to_signed_bytes(self.signer.key_id());
         let mac = self.signer.sign(&signed);
         let bytes = seal(signed, mac);
-        let hash = self.log.append(batch.header.clone(), bytes.clone(), now.mono_ms);
-        self.put_batch(id, hash, &bytes);
+        self.log.append(batch.header.clone(), bytes, now.mono_ms);
+        self.put_logged(id);
         batch
     }
 
@@ -438,8 +445,11 @@ impl Node {
         context
     }
 
-    pub(super) fn put_batch(&mut self, batch: BatchId, hash: Option<ChainHash>, bytes: &[u8]) {
-        self.put(RecordKey::Batch(batch), Some([&hash.unwrap_or(UNKNOWN_HASH)[..], bytes].concat()));
+    /// Stores a batch as it stands in the log.
+    pub(super) fn put_logged(&mut self, batch: BatchId) {
+        let Some(logged) = self.log.get(batch) else { return };
+        let value = [&logged.hash.unwrap_or(UNKNOWN_HASH)[..], &logged.bytes].concat();
+        self.put(RecordKey::Batch(batch), Some(value));
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crdt::mutant::{Mutant, active};
 use crdt::pack::Writer;
-use crdt::{Key, ReplicaId, VersionVector};
+use crdt::{Key, Located, ReplicaId, VersionVector};
 
 use super::{Node, Then};
 use crate::effect::{Effect, Report};
@@ -160,15 +160,22 @@ impl Node {
     }
 
     /// An object is about to change: snapshots that are being given keep it as it was.
-    pub(super) fn keep_preimage(&mut self, key: &Key) {
-        let before = self.preimage(key);
-        self.keep_preimage_as(key, before);
+    pub(super) fn keep_preimage(&mut self, key: &[u8], place: Located) {
+        if !self.donors.is_empty()
+            && let Ok(named) = Key::from_bytes(key)
+        {
+            let before = self.keyspace.object_bytes(key, place);
+            self.keep_preimage_as(&named, before);
+        }
     }
 
     /// An object's bytes as they are now, if a snapshot is being given.
     pub(super) fn preimage(&self, key: &Key) -> Option<Vec<u8>> {
-        let object = if self.donors.is_empty() { None } else { self.keyspace.object(key) };
-        object.map(|object| object.to_bytes())
+        if self.donors.is_empty() {
+            return None;
+        }
+        let key = key.to_bytes();
+        self.keyspace.object_bytes(&key, Located::new(&key))
     }
 
     /// An object changed: snapshots that are being given keep the bytes that it had.
@@ -282,7 +289,8 @@ impl Node {
         let incoming = content.objects.iter().filter_map(|(key, _)| Key::from_bytes(key).ok());
         let mut parts = BTreeMap::new();
         for key in content.keys_in_range(&self.keyspace).into_iter().chain(incoming) {
-            self.keep_preimage(&key);
+            let bytes = key.to_bytes();
+            self.keep_preimage(&bytes, Located::new(&bytes));
             if key.kind.has_parts() {
                 parts.insert(key.clone(), self.stored_parts(&key));
             }

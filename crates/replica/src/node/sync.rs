@@ -194,13 +194,8 @@ impl Node {
     /// Writes down the hashes of a stream from `seq` on.
     fn put_hashes(&mut self, replica: ReplicaId, seq: u64) {
         let Some(stream) = self.log.stream(replica) else { return };
-        let behind = (seq..=stream.head()).filter_map(|seq| {
-            let logged = stream.get(seq)?;
-            Some((BatchId { replica, seq }, logged.hash, logged.bytes.clone()))
-        });
-        let behind: Vec<_> = behind.collect();
-        for (batch, hash, bytes) in behind {
-            self.put_batch(batch, hash, &bytes);
+        for seq in seq..=stream.head() {
+            self.put_logged(BatchId { replica, seq });
         }
         self.put_floors();
     }

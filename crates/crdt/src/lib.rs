@@ -42,7 +42,7 @@ pub use fingerprint::{Fingerprint, Place, Tally};
 pub use hlc::{Hlc, HybridClock};
 pub use keyspace::{Key, Keyspace, LOOK_AHEAD, Located};
 pub use mutant::Mutant;
-pub use object::{Kind, Name, Object, Op, OrMap};
+pub use object::{Kind, KindSet, Name, Object, Op, OrMap};
 pub use part::PartName;
 pub use register::Register;
 pub use row::Row;

@@ -11,7 +11,10 @@
 //!
 //! LONG: one type and the enum over all of them: each arm is one line, and splitting would hide the symmetry.
 
-use std::collections::BTreeMap;
+use std::borrow::Borrow;
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, btree_map};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use crate::counter::{CounterDelta, GCounter, Increment, PnCounter};
@@ -62,6 +65,33 @@ impl Kind {
     /// The type with this number.
     pub fn from_code(code: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| *kind as u8 == code)
+    }
+}
+
+/// Some of the types.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct KindSet(u8);
+
+impl KindSet {
+    /// Every type.
+    pub fn all() -> Self {
+        Kind::ALL.into_iter().collect()
+    }
+
+    /// True for a type that is among them.
+    pub const fn contains(self, kind: Kind) -> bool {
+        self.0 & 1 << kind as u8 != 0
+    }
+
+    /// Takes a type in, or out.
+    pub const fn set(&mut self, kind: Kind, is_in: bool) {
+        self.0 = self.0 & !(1 << kind as u8) | (is_in as u8) << kind as u8;
+    }
+}
+
+impl FromIterator<Kind> for KindSet {
+    fn from_iter<I: IntoIterator<Item = Kind>>(kinds: I) -> Self {
+        Self(kinds.into_iter().fold(0, |bits, kind| bits | 1 << kind as u8))
     }
 }
 
@@ -425,6 +455,50 @@ pub struct Field {
     pub kind: Kind,
 }
 
+/// What an entry is looked up by, so that a name need not be copied for it.
+trait AsField {
+    /// In the order of [`Field`].
+    fn as_field(&self) -> (&[u8], Kind);
+}
+
+impl AsField for Field {
+    fn as_field(&self) -> (&[u8], Kind) {
+        (&self.name, self.kind)
+    }
+}
+
+impl AsField for (&[u8], Kind) {
+    fn as_field(&self) -> (&[u8], Kind) {
+        *self
+    }
+}
+
+impl<'a> Borrow<dyn AsField + 'a> for Field {
+    fn borrow(&self) -> &(dyn AsField + 'a) {
+        self
+    }
+}
+
+impl Ord for dyn AsField + '_ {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.as_field().cmp(&other.as_field())
+    }
+}
+
+impl PartialOrd for dyn AsField + '_ {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for dyn AsField + '_ {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_field() == other.as_field()
+    }
+}
+
+impl Eq for dyn AsField + '_ {}
+
 /// A map of objects.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct OrMap {
@@ -444,12 +518,20 @@ pub struct MapDelta {
 impl OrMap {
     /// The object under `name` of type `kind`.
     pub fn entry(&self, name: &[u8], kind: Kind) -> Option<&Object> {
-        self.entries.get(&Field { name: name.into(), kind })
+        self.entries.get(&(name, kind) as &dyn AsField)
+    }
+
+    /// Types of the objects under `name` that show something.
+    pub fn kinds(&self, name: &[u8]) -> KindSet {
+        let first: &dyn AsField = &(name, Kind::ALL[0]);
+        let behind = self.entries.range::<dyn AsField, _>((Bound::Included(first), Bound::Unbounded));
+        let under = behind.take_while(|(field, _)| &*field.name == name);
+        under.filter(|(_, object)| object.exists()).map(|(field, _)| field.kind).collect()
     }
 
     /// The map of this entry alone, if it is there.
     pub(crate) fn part(&self, name: &[u8], kind: Kind) -> Option<Self> {
-        let (field, object) = self.entries.get_key_value(&Field { name: name.into(), kind })?;
+        let (field, object) = self.entries.get_key_value(&(name, kind) as &dyn AsField)?;
         Some(Self { entries: BTreeMap::from([(field.clone(), object.clone())]) })
     }
 
@@ -480,12 +562,23 @@ impl OrMap {
         let kind = if rest.is_empty() { op.kind() } else { Kind::Map };
         let field = Field { name: name.clone(), kind };
         let child = place.child(kind as u8, name);
-        let mut object = self.entries.remove(&field).unwrap_or_else(|| Object::new(kind));
-        let result = object.apply(dot, stamp, rest, op, child, tally);
-        if !object.is_bottom() {
-            self.entries.insert(field, object);
+        match self.entries.entry(field) {
+            btree_map::Entry::Occupied(mut entry) => {
+                let result = entry.get_mut().apply(dot, stamp, rest, op, child, tally);
+                if entry.get().is_bottom() {
+                    entry.remove();
+                }
+                result
+            }
+            btree_map::Entry::Vacant(entry) => {
+                let mut object = Object::new(kind);
+                let result = object.apply(dot, stamp, rest, op, child, tally);
+                if !object.is_bottom() {
+                    entry.insert(object);
+                }
+                result
+            }
         }
-        result
     }
 
     fn forget(&mut self, name: &[u8], path: &[Name], dot: Dot) -> bool {

@@ -121,15 +121,28 @@ impl Crdt for OrSet {
         tally: &mut Tally,
     ) -> Result<(), CounterOverflow> {
         for ElementDelta { element, removes, add } in &delta.elements {
-            let mut dots = self.elements.remove(element).unwrap_or_default();
-            tally.fingerprint.remove(Self::sum(place, element, &dots));
-            dots.retain(|present| !removes.contains(present));
-            if *add && let Err(at) = dots.binary_search(&dot) {
-                dots.insert(at, dot);
-            }
-            tally.fingerprint.add(Self::sum(place, element, &dots));
-            if !dots.is_empty() {
-                self.elements.insert(element.clone(), dots);
+            let change = |dots: &mut Vec<Dot>, tally: &mut Tally| {
+                tally.fingerprint.remove(Self::sum(place, element, dots));
+                dots.retain(|present| !removes.contains(present));
+                if *add && let Err(at) = dots.binary_search(&dot) {
+                    dots.insert(at, dot);
+                }
+                tally.fingerprint.add(Self::sum(place, element, dots));
+            };
+            match self.elements.get_mut(element) {
+                Some(dots) => {
+                    change(dots, tally);
+                    if dots.is_empty() {
+                        self.elements.remove(element);
+                    }
+                }
+                None => {
+                    let mut dots = Vec::new();
+                    change(&mut dots, tally);
+                    if !dots.is_empty() {
+                        self.elements.insert(element.clone(), dots);
+                    }
+                }
             }
         }
         Ok(())

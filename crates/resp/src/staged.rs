@@ -5,10 +5,13 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use crdt::{CounterOverflow, Key, Kind, Name, Namespace, Object, OrMap, Value};
+use crdt::{CounterOverflow, Key, Kind, KindSet, Name, Namespace, Object, OrMap, Value};
 use replica::{Action, Intent};
 
 use crate::view::View;
+
+/// Types of fields that the door shows, the one that HGET shows first in front.
+pub(crate) const FIELD_KINDS: [Kind; 2] = [Kind::Register, Kind::PnCounter];
 
 /// A Redis key: all types under one name.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -62,6 +65,14 @@ impl<'v> Staged<'v> {
     /// What is to be committed, in order.
     pub(crate) fn into_intents(self) -> Vec<Intent> {
         self.intents
+    }
+
+    /// Types of which something may be shown under the name: those that [`Staged::exists`] need be asked for.
+    pub(crate) fn kinds(&self, key: &KeyName) -> KindSet {
+        if !self.written.is_empty() {
+            return KindSet::all();
+        }
+        self.view.kinds(key.namespace, &key.name)
     }
 
     /// True while something of this type is shown under the name.
@@ -164,6 +175,22 @@ impl<'v> Staged<'v> {
             Some(Object::Map(map)) => leaf_of(map, field, kind),
             _ => Ok(None),
         }
+    }
+
+    /// Types of what is there under the field.
+    pub(crate) fn field_kinds(&self, key: &KeyName, field: &Name) -> KindSet {
+        let mut kinds = match self.base(key, Kind::Map).as_deref() {
+            Some(Object::Map(map)) => map.kinds(field),
+            _ => KindSet::default(),
+        };
+        if !self.written.is_empty() {
+            for kind in FIELD_KINDS {
+                if let Some(content) = self.written.get(&cell(key, Kind::Map, Some((field.clone(), kind)))) {
+                    kinds.set(kind, content.is_some());
+                }
+            }
+        }
+        kinds
     }
 
     /// What the field shows: the register first, else the counter.
@@ -307,9 +334,8 @@ fn cell(key: &KeyName, root: Kind, below: Option<(Name, Kind)>) -> Cell {
     Cell { key: key.clone(), root, below }
 }
 
-/// Types of fields that the door shows.
 fn is_field(kind: Kind) -> bool {
-    matches!(kind, Kind::Register | Kind::PnCounter)
+    FIELD_KINDS.contains(&kind)
 }
 
 fn register_value(object: Option<&Object>) -> Option<Value> {

@@ -14,7 +14,7 @@
 
 use std::borrow::Cow;
 
-use crdt::{Key, Keyspace, Kind, Object};
+use crdt::{Key, Keyspace, Kind, KindSet, Namespace, Object};
 
 /// The types that the door knows, in the order in which TYPE looks.
 pub const DOOR_KINDS: [Kind; 4] = [Kind::Register, Kind::PnCounter, Kind::Set, Kind::Map];
@@ -23,10 +23,17 @@ pub const DOOR_KINDS: [Kind; 4] = [Kind::Register, Kind::PnCounter, Kind::Set, K
 pub trait View {
     /// The object under `key`.
     fn object(&self, key: &Key) -> Option<Cow<'_, Object>>;
+
+    /// Types of the objects under a name.
+    fn kinds(&self, namespace: Namespace, name: &[u8]) -> KindSet;
 }
 
 impl View for Keyspace {
     fn object(&self, key: &Key) -> Option<Cow<'_, Object>> {
         Keyspace::object(self, key)
+    }
+
+    fn kinds(&self, namespace: Namespace, name: &[u8]) -> KindSet {
+        Keyspace::kinds(self, namespace, name)
     }
 }

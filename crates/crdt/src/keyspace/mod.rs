@@ -14,7 +14,7 @@ use crate::dot::{BatchId, Dot, ReplicaId};
 use crate::error::{CounterOverflow, DecodeError};
 use crate::fingerprint::{Fingerprint, Place, Tally};
 use crate::hlc::Hlc;
-use crate::object::{Kind, Name, Object};
+use crate::object::{Kind, KindSet, Name, Object};
 use crate::pack::Reader;
 use crate::set::NAME_BYTES_MAX;
 use crate::vector::Covers;
@@ -342,6 +342,14 @@ impl Keyspace {
     /// The object under a key's bytes, in canonical bytes: those of [`Object::to_bytes`], without making the object.
     pub fn object_bytes(&self, key: &[u8], place: Located) -> Option<Vec<u8>> {
         self.shards[place.shard].object_bytes(key, place.hash, &self.interner)
+    }
+
+    /// Types of the objects under a name, whether they show something or not.
+    pub fn kinds(&self, namespace: Namespace, name: &[u8]) -> KindSet {
+        let mut key = Vec::new();
+        write_key(&mut key, Kind::ALL[0], namespace, name);
+        let place = Located::new(&key);
+        self.shards[place.shard].kinds(&key, place.hash)
     }
 
     /// Dot and stamp of a register's one value; `None` where nothing is there, or more than that.

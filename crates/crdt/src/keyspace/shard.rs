@@ -13,12 +13,12 @@ use std::borrow::Cow;
 
 use hashbrown::HashTable;
 
-use super::{Interner, Located};
+use super::{Interner, Key, Located};
 use crate::change::CellWrite;
 use crate::dot::Dot;
 use crate::fingerprint::{Fingerprint, Leaf, Place, Tally};
 use crate::hlc::Hlc;
-use crate::object::{Kind, Object};
+use crate::object::{Kind, KindSet, Object};
 use crate::pack::{HEAD_BYTES_MAX, Reader, ValueRef, Writer};
 use crate::register::{Entry, Register};
 use crate::value::Value;
@@ -312,6 +312,12 @@ impl Shard {
             }
             _ => self.objects[Self::slot(&found) as usize].to_bytes(),
         })
+    }
+
+    /// Types of the objects whose keys differ from this one by no more than their type.
+    pub(super) fn kinds(&self, key: &[u8], hash: u64) -> KindSet {
+        let keys = self.table.iter_hash(hash).map(|address| self.blocks.record(*address).key);
+        keys.filter(|found| found[1..] == key[1..]).filter_map(Key::kind_of).collect()
     }
 
     /// Dot and stamp of a cell.

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::thread;
 
-use crdt::{Key, Object};
+use crdt::{Key, KindSet, Namespace, Object};
 use resp::{Call, ErrorReply, HeldCall, Reply, Session, SessionConfig, Step, View};
 
 use super::*;
@@ -16,6 +16,10 @@ struct Nothing;
 impl View for Nothing {
     fn object(&self, _key: &Key) -> Option<Cow<'_, Object>> {
         None
+    }
+
+    fn kinds(&self, _namespace: Namespace, _name: &[u8]) -> KindSet {
+        KindSet::default()
     }
 }
 

@@ -5,10 +5,7 @@ use crdt::{Kind, Name, Value};
 use super::{Invocation, bounded_name, out_of_range, present, shown_reply, summed};
 use crate::error::ErrorReply;
 use crate::reply::Reply;
-use crate::staged::{Shown, Staged};
-
-/// Types of a field, the one that HGET shows first in front.
-const FIELD_KINDS: [Kind; 2] = [Kind::Register, Kind::PnCounter];
+use crate::staged::{FIELD_KINDS, Shown, Staged};
 
 pub(super) fn set(call: Invocation<'_>, staged: &mut Staged<'_>) -> Result<Reply, ErrorReply> {
     if !call.arguments.len().is_multiple_of(2) {
@@ -20,11 +17,9 @@ pub(super) fn set(call: Invocation<'_>, staged: &mut Staged<'_>) -> Result<Reply
     present(staged, &key, Kind::Map)?;
     let mut new = 0;
     for (field, value) in fields.iter().zip(call.arguments.rest(3).step_by(2)) {
-        let is_counter = has_leaf(staged.leaf(&key, field, Kind::PnCounter));
-        if !is_counter && !has_leaf(staged.leaf(&key, field, Kind::Register)) {
-            new += 1;
-        }
-        if is_counter {
+        let there = staged.field_kinds(&key, field);
+        new += usize::from(!FIELD_KINDS.into_iter().any(|kind| there.contains(kind)));
+        if there.contains(Kind::PnCounter) {
             staged.remove_field(&key, field, Kind::PnCounter);
         }
         staged.set_field(&key, field, Value::bytes(value));
@@ -70,8 +65,8 @@ pub(super) fn remove(call: Invocation<'_>, staged: &mut Staged<'_>) -> Result<Re
     present(staged, &key, Kind::Map)?;
     let mut removed = 0;
     for field in &fields {
-        let there = FIELD_KINDS.into_iter().filter(|kind| has_leaf(staged.leaf(&key, field, *kind)));
-        let there: Vec<Kind> = there.collect();
+        let kinds = staged.field_kinds(&key, field);
+        let there: Vec<Kind> = FIELD_KINDS.into_iter().filter(|kind| kinds.contains(*kind)).collect();
         removed += usize::from(!there.is_empty());
         there.into_iter().for_each(|kind| staged.remove_field(&key, field, kind));
     }
@@ -85,17 +80,12 @@ pub(super) fn increment(call: Invocation<'_>, staged: &mut Staged<'_>) -> Result
     present(staged, &key, Kind::Map)?;
     let before = match staged.leaf(&key, &field, Kind::PnCounter).map_err(out_of_range)? {
         Some(Shown::Amount(sum)) => Some(sum),
-        _ if has_leaf(staged.leaf(&key, &field, Kind::Register)) => return Err(field_is_register()),
+        _ if staged.field_kinds(&key, &field).contains(Kind::Register) => return Err(field_is_register()),
         _ => None,
     };
     let (sum, reply) = summed(before, amount)?;
     staged.increment_field(&key, &field, amount.into(), sum);
     Ok(reply)
-}
-
-/// A counter whose sum does not fit is there all the same.
-fn has_leaf<E>(leaf: Result<Option<Shown>, E>) -> bool {
-    !matches!(leaf, Ok(None))
 }
 
 fn field_is_register() -> ErrorReply {

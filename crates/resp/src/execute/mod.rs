@@ -94,7 +94,9 @@ fn present(staged: &Staged<'_>, key: &KeyName, kind: Kind) -> Result<bool, Error
     if staged.exists(key, kind) {
         return Ok(true);
     }
-    let other = DOOR_KINDS.into_iter().any(|other| other != kind && staged.exists(key, other));
+    let kinds = staged.kinds(key);
+    let others = DOOR_KINDS.into_iter().filter(|other| *other != kind && kinds.contains(*other));
+    let other = others.into_iter().any(|other| staged.exists(key, other));
     if other { Err(ErrorReply::wrong_type()) } else { Ok(false) }
 }
 

@@ -69,8 +69,9 @@ pub(super) fn set_many(call: Invocation<'_>, staged: &mut Staged<'_>) -> Result<
 
 /// Sets the register and removes every other type under the name.
 fn replace(staged: &mut Staged<'_>, key: &KeyName, value: &[u8]) {
+    let kinds = staged.kinds(key);
     for kind in DOOR_KINDS.into_iter().filter(|kind| *kind != Kind::Register) {
-        if staged.exists(key, kind) {
+        if kinds.contains(kind) && staged.exists(key, kind) {
             staged.remove(key, kind);
         }
     }

@@ -144,13 +144,19 @@ impl Donor {
         self.next_place
     }
 
-    /// An object changes, whose bytes were these; `None` when there was none.
-    pub(crate) fn keep(&mut self, key: &Key, object: &Option<Vec<u8>>) {
+    /// True while the object is to be kept as it was, should it change.
+    pub(crate) fn wants(&self, key: &Key) -> bool {
         let position = position(key);
         let sent = self.finished || self.sent_until.as_ref().is_some_and(|until| position <= *until);
-        if sent || self.preimages.contains_key(&position) {
+        !sent && !self.preimages.contains_key(&position)
+    }
+
+    /// An object changes, whose bytes were these; `None` when there was none.
+    pub(crate) fn keep(&mut self, key: &Key, object: &Option<Vec<u8>>) {
+        if !self.wants(key) {
             return;
         }
+        let position = position(key);
         self.preimage_bytes += object.as_ref().map_or(0, Vec::len) + position.1.len();
         self.preimages.insert(position, object.clone());
     }

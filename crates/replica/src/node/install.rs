@@ -163,6 +163,7 @@ impl Node {
     pub(super) fn keep_preimage(&mut self, key: &[u8], place: Located) {
         if !self.donors.is_empty()
             && let Ok(named) = Key::from_bytes(key)
+            && self.donors.values().any(|donor| donor.wants(&named))
         {
             let before = self.keyspace.object_bytes(key, place);
             self.keep_preimage_as(&named, before);

@@ -409,6 +409,38 @@ mod tests {
         assert!(matches!(answer_from_bytes(&long), Ok(Err(JoinRefusal::Unable { reason })) if reason.len() == 512));
     }
 
+    /// `bytes` with each byte in turn replaced by those that lengths, counts and tags go wrong with.
+    fn damaged(bytes: &[u8]) -> impl Iterator<Item = Vec<u8>> + '_ {
+        let changes = [0, 1, 0x7F, 0x80, 0xFE, 0xFF];
+        (0..bytes.len())
+            .flat_map(move |at| changes.into_iter().map(move |byte| [&bytes[..at], &[byte], &bytes[at + 1..]].concat()))
+    }
+
+    #[test]
+    fn what_is_read_of_damaged_bytes_is_what_was_written() {
+        let key = Some(JoinKey::generate(KeyKind::Ed25519).unwrap().public().clone());
+        let (versions, cluster, secret, port) = ((0, 3), 9, [8; 32], 8_888);
+        let addresses = vec!["host:8888".into()];
+        let mut asked = Asked { versions, cluster, secret, node: node("node_02"), port, addresses, key }.to_bytes();
+        put_proof(&mut asked, &[5; 64]);
+        for bytes in damaged(&asked) {
+            if let Ok((read, body, proof)) = Asked::from_bytes(&bytes) {
+                assert_eq!(read.to_bytes(), bytes[..body]);
+                assert_eq!(proof.len(), 64);
+            }
+        }
+        for bytes in damaged(&answer_to_bytes(&Ok(welcome()))) {
+            if let Ok(read) = answer_from_bytes(&bytes) {
+                assert_eq!(answer_from_bytes(&answer_to_bytes(&read)), Ok(read));
+            }
+        }
+        for bytes in damaged(&DirectoryEntry::list_to_bytes(&welcome().directory)) {
+            if let Some(read) = DirectoryEntry::list_from_bytes(&bytes) {
+                assert_eq!(DirectoryEntry::list_to_bytes(&read), bytes);
+            }
+        }
+    }
+
     #[test]
     fn of_a_chain_that_does_not_fit_the_newest_records_are_sent() {
         let record = |byte: u8| SignedEpoch { bytes: vec![byte; 900 << 10], signature: vec![byte; 64] };

@@ -23,6 +23,9 @@ fi
 
 stage 'tools' sh scripts/install-tools.sh
 stage 'format' cargo fmt --all --check
+# The fuzz targets have a lock file of their own, and are built late: what is wrong with it is said here.
+stage 'lock files' sh -c "cargo metadata $locked --format-version 1 >/dev/null &&
+    cargo metadata $locked --format-version 1 --manifest-path fuzz/Cargo.toml >/dev/null"
 # shellcheck disable=SC2086 # `locked` is one word or none, here and below.
 stage 'clippy' cargo clippy $locked --all-targets -- -D warnings
 # shellcheck disable=SC2086

@@ -92,7 +92,7 @@ fn holds_together(keyspace: &Keyspace, keys: &BTreeSet<Key>) {
         assert!(!object.is_bottom(), "nothing is left of {key:?}");
         assert_eq!(Object::from_bytes(key.kind, &object.to_bytes()).as_ref(), Ok(object.as_ref()));
         let bytes = key.to_bytes();
-        counted.add(object.tally(Place::root(&bytes)));
+        counted.add(object.tally(Place::of_key(&bytes)));
         if !object.journal().is_empty() {
             journaled.insert(bytes);
         }

@@ -67,7 +67,7 @@ const KIND_SHIFT: u32 = 120;
 pub struct Place(u128);
 
 impl Place {
-    /// The place of the bytes that name an object.
+    /// The place of some bytes. That of a key is another one: [`Place::of_key`].
     pub fn root(name: &[u8]) -> Self {
         Self(xxh3_128(name))
     }

@@ -23,7 +23,7 @@ demo:
 	cargo run -p daemon -- demo --nodes 3 $(ARGS)
 
 replay:
-	cargo run -p sim -- --demo $(ARGS)
+	cargo run --bin sim -- --demo $(ARGS)
 
 bench: bench-core bench-node
 

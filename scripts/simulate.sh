@@ -6,4 +6,4 @@
 #   scripts/simulate.sh [SEEDS [NODES [FIRST_SEED]]]     default: 200 5 1
 set -eu
 cd "$(dirname "$0")/.."
-exec cargo run ${CI:+--locked} -q -p sim -- --seeds "${1:-200}" --nodes "${2:-5}" --first-seed "${3:-1}"
+exec cargo run ${CI:+--locked} -q --bin sim -- --seeds "${1:-200}" --nodes "${2:-5}" --first-seed "${3:-1}"

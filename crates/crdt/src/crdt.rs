@@ -12,7 +12,7 @@ use crate::vector::Covers;
 
 /// A delta-state CRDT whose deltas name the dots that they replace or remove.
 ///
-/// Two ways lead to the same state, and the laws in `tests/suite/laws.rs` hold every type to it:
+/// Two ways lead to the same state, and the laws in the package `laws` hold every type to it:
 /// - [`Crdt::apply`]: changes in causal order, each exactly once. It is the fast path, and needs no
 ///   causal context, because whatever a change names has been applied before it.
 /// - [`Crdt::join`]: two states with the pasts that they hold. A dot survives where both have it, or

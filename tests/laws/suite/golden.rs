@@ -36,8 +36,8 @@ macro_rules! golden {
     ($network:expr, $name:literal) => {
         compare(
             &$network,
-            include_str!(concat!("../../golden/", $name, "-state-0.hex")),
-            include_str!(concat!("../../golden/", $name, "-delta-0.hex")),
+            include_str!(concat!("../../../crates/crdt/golden/", $name, "-state-0.hex")),
+            include_str!(concat!("../../../crates/crdt/golden/", $name, "-delta-0.hex")),
         )
     };
 }
@@ -136,7 +136,7 @@ fn golden_row() {
 
 #[test]
 fn golden_row_view() {
-    let file = include_str!("../../golden/row-view-0.hex");
+    let file = include_str!("../../../crates/crdt/golden/row-view-0.hex");
     let view = rows().nodes[A].state.view().expect("amounts are small");
     assert_eq!(hex(&view.to_bytes()), file.trim(), "the view's format changed: is that meant?");
     assert_eq!(RowView::from_bytes(&unhex(file)), Ok(view));

@@ -34,6 +34,7 @@ pub(crate) fn answer(
         Call::Conflicts { count } => Ok(conflicts(core, count)),
         Call::Held(call) => held(core, &call).map_err(refusal),
         Call::Gc => Ok(collect(core)),
+        Call::Keys { reload } => keys(core, reload),
         Call::Backup { start } => backup(core, start),
         Call::Verify { node } => {
             let begun = core.begin_check(node.as_deref(), Asker::Client(client, ticket));
@@ -86,6 +87,28 @@ fn clock(core: &Core) -> Reply {
         ("stable", vector_reply(node.stable())),
         ("digest", Reply::bulk(format!("{:?}", node.fingerprint()))),
     ])
+}
+
+/// The keys behind MACs, first read from the folder if that is asked for.
+fn keys(core: &Core, reload: bool) -> Result<Reply, ErrorReply> {
+    if reload {
+        core.about.keyring.reload().map_err(|error| ErrorReply::err(format!("{error} ({})", error.code())))?;
+    }
+    let (current, other) = core.about.keyring.ids();
+    if reload {
+        core.log.info("the keys behind MACs were read again", &[("signs", &current), ("valid", &valid(other))]);
+    }
+    let batches = other.map_or(0, |other| core.node.unstable_batches_under(other));
+    Ok(map([
+        ("current", number(current.into())),
+        ("other", other.map_or(Reply::Null, |other| number(other.into()))),
+        ("batches_under_other", number(batches as u64)),
+    ]))
+}
+
+/// As the log tells it.
+fn valid(other: Option<u32>) -> String {
+    other.map_or_else(|| "no other".to_owned(), |other| format!("{other} as well"))
 }
 
 fn matrix(core: &Core) -> Reply {

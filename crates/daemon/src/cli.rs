@@ -99,6 +99,9 @@ pub enum Command {
     /// Batches and streams that wait for a decision
     #[command(subcommand)]
     Held(HeldCommand),
+    /// The keys behind MACs, which members change in three steps: new and add, promote, retire
+    #[command(subcommand)]
+    Key(KeyCommand),
     /// Collects now what no member needs any more
     Gc(Output),
     /// Says what an error code means, why it happens and what to do
@@ -229,6 +232,28 @@ pub enum HeldCommand {
         /// Does not ask
         #[arg(long)]
         yes: bool,
+    },
+}
+
+/// `key`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum KeyCommand {
+    /// Shows which keys are valid, and whether the one that does not sign is still needed
+    List(Output),
+    /// Makes a key, and prints the line that every other member needs; it signs nothing yet
+    New,
+    /// Makes a key valid that another member has made
+    Add {
+        /// The line that key new printed; - reads it from standard input, where no other user sees it
+        key: String,
+    },
+    /// Lets the newer key sign, once it is valid on every member
+    Promote,
+    /// Forgets the older key, once no member needs it
+    Retire {
+        /// Does not ask whether a member needs it
+        #[arg(long)]
+        force: bool,
     },
 }
 

@@ -7,6 +7,7 @@
 //! | [`config`] | which settings are there, what are they, and where do they come from? |
 //! | [`folder`], [`directory`] | what stands on disk beside the store? |
 //! | [`init`], [`invite`], [`join`], [`join_host`] | how does a machine become a member? |
+//! | [`keys`] | how do members change the key behind MACs? |
 //! | [`admin`], [`backup`] | how is a node asked, copied and brought back? |
 //! | [`codes`], [`explain`] | what does an error code mean? |
 //! | [`log`], [`surroundings`] | what is written down, and what does the machine give? |
@@ -32,6 +33,7 @@ pub mod init;
 pub mod invite;
 pub mod join;
 pub mod join_host;
+pub mod keys;
 pub mod log;
 pub mod notify;
 pub mod surroundings;

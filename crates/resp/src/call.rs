@@ -40,6 +40,11 @@ pub enum Call {
     Held(HeldCall),
     /// Collect now.
     Gc,
+    /// The keys behind MACs.
+    Keys {
+        /// Read them from the node folder first.
+        reload: bool,
+    },
     /// Copy all records into a file of the node folder, or tell how far that is.
     Backup {
         /// Begin one.
@@ -104,6 +109,13 @@ impl Call {
             Verb::CrdtMatrix => Ok(Self::Matrix),
             Verb::CrdtPeers => Ok(Self::Peers),
             Verb::CrdtGc => Ok(Self::Gc),
+            Verb::CrdtKeys => {
+                optional().and_then(|action| match action.map(|word| word.to_ascii_uppercase()).as_deref() {
+                    None => Ok(Self::Keys { reload: false }),
+                    Some("RELOAD") => Ok(Self::Keys { reload: true }),
+                    Some(_) => Err(ErrorReply::syntax()),
+                })
+            }
             Verb::CrdtBackup => {
                 optional().and_then(|action| match action.map(|word| word.to_ascii_uppercase()).as_deref() {
                     None | Some("STATUS") => Ok(Self::Backup { start: false }),

@@ -16,7 +16,7 @@ use crate::exit::Exit;
 use answer::{Fields, cell, cell_lines, fields, maps, to_json};
 use table::table;
 
-pub use error::AdminError;
+pub use error::{AdminError, Cause};
 
 /// How long an answer may take: a digest of a large state, on a machine that is busy.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -39,6 +39,17 @@ pub struct CopyProgress {
     pub bytes: u64,
     /// The file, once it is whole.
     pub file: Option<PathBuf>,
+}
+
+/// The keys behind MACs, as a node uses them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct KeyUse {
+    /// Signs.
+    pub current: u64,
+    /// Is valid as well.
+    pub other: Option<u64>,
+    /// Batches with the other key that some member is not known to have.
+    pub batches: u64,
 }
 
 /// A connection to the daemon.
@@ -238,6 +249,39 @@ impl Daemon {
         };
         let file = is_done.then(|| PathBuf::from(found.text("file")));
         Ok(CopyProgress { records: figure("records")?, bytes: figure("bytes")?, file })
+    }
+
+    /// The keys behind MACs, first read again from the node folder if that is wanted.
+    ///
+    /// # Errors
+    /// As [`Daemon::status`]; also that the keys in the folder do not read.
+    pub fn key_use(&mut self, reload: bool) -> Result<KeyUse, AdminError> {
+        let answer = self.ask(if reload { &["CRDT.KEYS", "RELOAD"] } else { &["CRDT.KEYS"] })?;
+        let found = fields("CRDT.KEYS", &answer)?;
+        let figure = |name| copy_number("CRDT.KEYS", &found, name);
+        let other = if found.text("other").is_empty() { None } else { Some(figure("other")?) };
+        Ok(KeyUse { current: figure("current")?, other, batches: figure("batches_under_other")? })
+    }
+
+    /// Which keys are valid.
+    ///
+    /// # Errors
+    /// As [`Daemon::status`].
+    pub fn key_list(&mut self, format: OutputFormat) -> Result<Report, AdminError> {
+        let KeyUse { current, other, batches } = self.key_use(false)?;
+        let text = match (format, other) {
+            (OutputFormat::Json, _) => {
+                json_text(&json!({ "current": current, "other": other, "batches_under_other": batches }))
+            }
+            (OutputFormat::Table, None) => format!("key {current}  signs\n"),
+            (OutputFormat::Table, Some(other)) => {
+                format!(
+                    "key {current}  signs\nkey {other}  valid as well; {batches} batches with it that some member is \
+                     not known to have\n"
+                )
+            }
+        };
+        Ok(Report { text, exit: Exit::Ok })
     }
 
     /// Collects now.

@@ -250,7 +250,22 @@ pub(super) const CODES: &[Code] = &[
         Exit::Data,
         "The keys behind MACs cannot be changed in this way. They are as they were.",
         "A key is to be dropped that is still needed, or added where two are there already.",
-        "Finish the rotation that is under way first.",
+        "Finish the rotation that is under way first: `crdt-engine key list` tells where it stands.",
+    ),
+    code(
+        "ERR_KEY_INVALID",
+        Exit::Data,
+        "The text is no whole key.",
+        "A character was lost or changed, or only a part was copied.",
+        "Copy the whole line that `crdt-engine key new` printed; it begins with crdtkey1_.",
+    ),
+    code(
+        "ERR_KEY_NEEDED",
+        Exit::Unavailable,
+        "The old key was not retired: a member may still have to check batches with it.",
+        "A member is away or behind, or no daemon runs that could tell.",
+        "Wait until `crdt-engine key list` shows no such batch on any member. `--force` retires it all the same: a \
+         member that lacks such batches refuses them then.",
     ),
     code(
         "ERR_EPOCH_FORK",

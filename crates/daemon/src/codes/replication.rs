@@ -27,7 +27,8 @@ pub(super) const CODES: &[Code] = &[
         Exit::Data,
         "A batch carries no MAC of this cluster. It was dropped.",
         "A key was changed on some members only, or bytes were changed on the way.",
-        "Finish the rotation of keys on every member.",
+        "`crdt-engine key list` on every member; where a key is missing, `crdt-engine key add` it. What was dropped is \
+         asked for again.",
     ),
     code(
         "ERR_MALFORMED",

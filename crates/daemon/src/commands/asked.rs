@@ -10,7 +10,10 @@ use crate::exit::Exit;
 use crate::folder::FolderError;
 
 /// Asks the daemon, prints, and ends as it found things.
-fn ask(context: &Context, ask: impl FnOnce(&mut Daemon) -> Result<Report, AdminError>) -> Result<Exit, Failure> {
+pub(super) fn ask(
+    context: &Context,
+    ask: impl FnOnce(&mut Daemon) -> Result<Report, AdminError>,
+) -> Result<Exit, Failure> {
     let mut daemon = match Daemon::connect(&context.door()) {
         // What to do first where nothing was made yet.
         Err(_) if !context.folder.is_initialised() => {

@@ -12,7 +12,7 @@ use crate::init::{self, InitOptions, OwnFiles};
 use crate::invite::{self, InviteOptions};
 use crate::join::{self, JoinOptions};
 
-/// Most bytes that are read for a token; the longest token has a tenth of them.
+/// Most bytes that are read for a token or a key; the longest has a tenth of them.
 const TOKEN_BYTES_MAX: u64 = 8 << 10;
 
 pub(super) fn init(context: &Context, arguments: &InitArgs) -> Result<Exit, Failure> {
@@ -71,7 +71,7 @@ pub(super) fn invite(context: &Context, arguments: &InviteArgs) -> Result<Exit, 
 pub(super) fn join(context: &Context, arguments: &JoinArgs) -> Result<Exit, Failure> {
     let transport = &context.config.transport;
     let options = JoinOptions {
-        token: read_token(&arguments.token)?,
+        token: read_secret_line(&arguments.token, "ERR_TOKEN_INVALID")?,
         addresses: transport.told_addresses(),
         port: transport.listen.port(),
         key_kind: arguments.key_kind.into(),
@@ -110,13 +110,13 @@ fn own_files(own: &OwnArgs) -> Option<OwnFiles> {
     Some(OwnFiles { certificate: certificate?, key: key?, ca: ca? })
 }
 
-/// The token from the command line, or with `-` from standard input.
-fn read_token(argument: &str) -> Result<String, Failure> {
+/// A token or a key from the command line, or with `-` from standard input; `code` is that of a line that does not read.
+pub(super) fn read_secret_line(argument: &str, code: &'static str) -> Result<String, Failure> {
     if argument != "-" {
         return Ok(argument.to_owned());
     }
     let mut text = String::new();
     let read = io::stdin().lock().take(TOKEN_BYTES_MAX).read_to_string(&mut text);
-    read.map_err(|error| Failure::new("ERR_TOKEN_INVALID", format!("standard input holds no token: {error}")))?;
+    read.map_err(|error| Failure::new(code, format!("standard input cannot be read: {error}")))?;
     Ok(text.trim().to_owned())
 }

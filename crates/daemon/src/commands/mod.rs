@@ -5,6 +5,7 @@ mod configured;
 mod failure;
 mod joining;
 mod kept;
+mod keys;
 mod run;
 
 use std::env;
@@ -63,6 +64,7 @@ fn carry_out(line: CommandLine) -> Result<Exit, Failure> {
         Command::Node(command) => asked::node(&Context::load(shared)?, &command),
         Command::Verify(arguments) => asked::verify(&Context::load(shared)?, &arguments),
         Command::Held(command) => asked::held(&Context::load(shared)?, &command),
+        Command::Key(command) => keys::key(&Context::load(shared)?, &command),
         Command::Gc(output) => asked::gc(&Context::load(shared)?, output.format),
         Command::Backup(arguments) => kept::backup(&Context::load(shared)?, &arguments.backup),
         Command::Restore(arguments) => kept::restore(&Context::load(shared)?, &arguments.backup),

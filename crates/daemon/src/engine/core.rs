@@ -11,6 +11,7 @@ use transport::{Event, Lane};
 use super::clock::Moment;
 use super::copier::Copier;
 use super::figures::Figures;
+use super::keyring::Keyring;
 use super::lags::Lags;
 use super::network::{Network, PeerState};
 use super::storage::Storage;
@@ -28,6 +29,8 @@ pub(crate) struct About {
     pub(crate) started: Moment,
     /// A node that was restarted takes no writes before it has listened for so long.
     pub(crate) listen_ms: u64,
+    /// The keys behind MACs: this handle stays, and they may change.
+    pub(crate) keyring: Keyring,
     /// Key, value and origin of each setting, as they may be shown.
     pub(crate) settings: Vec<(String, String, String)>,
 }

@@ -37,6 +37,7 @@ use super::error::EngineError;
 use super::figures::Figures;
 use super::handle::{EngineHandle, REQUESTS_MAX, Request};
 use super::keeper::{Keeper, generations};
+use super::keyring::Keyring;
 use super::network::Network;
 use super::storage::Storage;
 use super::wakeup::Wakeup;
@@ -171,6 +172,7 @@ impl Hot {
             versions: parts.setup.versions,
             started,
             listen_ms: parts.setup.intervals.listen_ms,
+            keyring: Keyring::new(&parts.folder, parts.signer.clone()),
             settings: parts.settings,
         };
         let woken = Arc::clone(&wakeup);

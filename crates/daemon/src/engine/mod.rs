@@ -22,6 +22,7 @@ mod figures;
 mod handle;
 mod hot;
 mod keeper;
+mod keyring;
 mod lags;
 mod network;
 mod operate;

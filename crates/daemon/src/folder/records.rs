@@ -86,7 +86,8 @@ impl Folder {
         ClusterRecord::from_text(&read_public(&path)?).map_err(|reason| FolderError::damaged(path, reason))
     }
 
-    pub(super) fn mac_keys(&self) -> Result<ClusterKeys, FolderError> {
+    /// The keys behind MACs.
+    pub(crate) fn mac_keys(&self) -> Result<ClusterKeys, FolderError> {
         let path = self.identity("mac.keys");
         let text = read_secret(&path)?;
         // Without what TOML says: it would quote the line, and the line holds a secret.

@@ -4,7 +4,7 @@ use core::fmt;
 
 use crdt::mutant::{Mutant, active};
 use crdt::object::JournalEntry;
-use crdt::{BatchId, Fingerprint, Hlc, Key, Keyspace, ReplicaId, RowView, VersionVector};
+use crdt::{BatchId, Envelope, Fingerprint, Hlc, Key, Keyspace, ReplicaId, RowView, VersionVector};
 
 use super::{BlastView, Hold, Node};
 use crate::epoch::{Epoch, SignedEpoch};
@@ -143,6 +143,17 @@ impl Node {
     /// are never dropped, but numbers may be missing below a record that came first.
     pub fn signed_epoch(&self, number: u64) -> Option<&SignedEpoch> {
         self.epochs.get(&number)
+    }
+
+    /// Batches in the log with a MAC by this key that some member is not known to have applied: while there is one, the
+    /// key is needed. Looks only at what is not stable.
+    pub fn unstable_batches_under(&self, key_id: u32) -> usize {
+        let streams = self.log.streams().map(|(replica, stream)| {
+            let from = self.stable().seq(replica).max(stream.floor()) + 1;
+            let batches = (from..=stream.head()).filter_map(|seq| stream.get(seq));
+            batches.filter(|logged| Envelope::parse(&logged.bytes).is_ok_and(|batch| batch.key_id == key_id)).count()
+        });
+        streams.sum()
     }
 
     /// The node's id.

@@ -108,6 +108,22 @@ pub enum TokenError {
     },
 }
 
+/// Why a text is no key for MACs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum KeyTokenError {
+    /// It does not begin as a key does.
+    NotAKey,
+    /// It is of a version that this build does not know.
+    Version {
+        /// Its version.
+        found: u8,
+        /// Ours.
+        known: u8,
+    },
+    /// A character was lost or changed.
+    Damaged,
+}
+
 impl IdentityError {
     /// The stable code.
     pub const fn code(&self) -> &'static str {
@@ -191,3 +207,32 @@ impl fmt::Display for TokenError {
 }
 
 impl std::error::Error for TokenError {}
+
+impl KeyTokenError {
+    /// The stable code.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Version { .. } => "ERR_VERSION_SKEW",
+            Self::NotAKey | Self::Damaged => "ERR_KEY_INVALID",
+        }
+    }
+}
+
+impl fmt::Display for KeyTokenError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotAKey => {
+                formatter.write_str("this is no key; copy the whole line that `crdt-engine key new` printed")
+            }
+            Self::Version { found, known } => write!(
+                formatter,
+                "the key is of version {found}, and this build knows {known}; install the same version on all machines"
+            ),
+            Self::Damaged => {
+                formatter.write_str("a character of the key was lost, changed or added; copy the whole line")
+            }
+        }
+    }
+}
+
+impl std::error::Error for KeyTokenError {}

@@ -6,14 +6,16 @@ mod authority;
 mod certificate;
 mod error;
 mod files;
+mod key_token;
 mod node;
 mod signer;
 mod token;
 
 pub use authority::{Authority, CA_VALIDITY_DAYS, KeyKind, NODE_VALIDITY_DAYS};
 pub use certificate::{Validity, node_id_of, validity_of};
-pub use error::{IdentityError, TokenError};
+pub use error::{IdentityError, KeyTokenError, TokenError};
 pub use files::{read_public, read_secret, write_public, write_secret};
+pub use key_token::KeyToken;
 pub use node::NodeIdentity;
 pub use signer::{ClusterKeys, ClusterSigner, EPOCH_KEY_BYTES, MAC_KEY_BYTES, MacKey, RotationError};
 pub use token::{JoinToken, TOKEN_SECRET_BYTES};

@@ -56,7 +56,8 @@ impl fmt::Debug for MacKey {
 /// The valid keys: one that signs and, during a rotation, one more that is only checked.
 ///
 /// A rotation has three steps, each done on all members before the next: [`ClusterKeys::add`] the new key,
-/// [`ClusterKeys::promote`] it, [`ClusterKeys::retire`] the old one, which must wait until no log holds a batch with it.
+/// [`ClusterKeys::promote`] it, [`ClusterKeys::retire`] the old one, which must wait until every member has every batch
+/// with it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ClusterKeys {
     /// Signs and is checked.
@@ -74,6 +75,8 @@ pub enum RotationError {
     NotUnderWay,
     /// Both keys would have this id.
     SameId(u32),
+    /// The newer key, with this id, signs nothing yet.
+    NotPromoted(u32),
 }
 
 impl ClusterKeys {
@@ -154,6 +157,11 @@ impl ClusterSigner {
         *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Prepared::new(self.cluster, keys);
     }
 
+    /// The id of the key that signs, and that of the other one that is valid.
+    pub fn key_ids(&self) -> (u32, Option<u32>) {
+        self.with(|prepared| (prepared.keys.current.id, prepared.keys.other.as_ref().map(|other| other.id)))
+    }
+
     fn with<R>(&self, read: impl FnOnce(&Prepared) -> R) -> R {
         read(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
     }
@@ -207,6 +215,9 @@ impl fmt::Display for RotationError {
             Self::UnderWay => formatter.write_str("two keys are valid already; retire the old one first"),
             Self::NotUnderWay => formatter.write_str("no second key is there; add one first"),
             Self::SameId(id) => write!(formatter, "both keys would have the id {id}; give the new one another"),
+            Self::NotPromoted(id) => {
+                write!(formatter, "key {id} is the newer one and does not sign yet; promote it on every member first")
+            }
         }
     }
 }

@@ -57,3 +57,71 @@ fn a_copied_node_is_found_out() {
     writers.wait_for_more_on_each(50);
     cluster.assert_sound(&writers.finish());
 }
+
+#[test]
+fn members_change_the_key_behind_macs_while_they_write() {
+    let mut cluster = Cluster::of(3);
+    let writers = Writers::start(&cluster.nodes, Pace::default());
+    writers.wait_for_more_on_each(50);
+    let refused = |result: Result<String, String>, code: &str| {
+        let told = result.expect_err("it should have been refused");
+        assert!(told.contains(code), "no {code} in: {told}");
+    };
+    let [first, second, third] = cluster.nodes.as_mut_slice() else { panic!("three nodes were made") };
+    refused(first.call(&["key", "promote"]), "ERR_KEY_ROTATION");
+    let line = first.call(&["key", "new"]).unwrap();
+    let line = line.trim();
+    refused(first.call(&["key", "new"]), "ERR_KEY_ROTATION");
+    refused(first.call(&["key", "retire", "--force"]), "ERR_KEY_ROTATION");
+    refused(second.call(&["key", "add", &line[..line.len() - 1]]), "ERR_KEY_INVALID");
+    second.call(&["key", "add", line]).unwrap();
+    third.call(&["key", "add", line]).unwrap();
+    third.call(&["key", "add", line]).expect("what is there already is no mistake");
+    for node in [first, second, third] {
+        node.call(&["key", "promote"]).unwrap();
+    }
+    writers.wait_for_more_on_each(50);
+    // Also a node that takes its keys from the folder.
+    cluster.restart(1);
+    cluster.linked();
+    writers.wait_for_more_on_each(50);
+    for node in &cluster.nodes {
+        wait_for("needed by nobody", EVENTUALLY, || {
+            let listed = node.call(&["key", "list"])?;
+            if listed.contains("valid as well; 0 batches") { Ok(()) } else { Err(listed) }
+        });
+    }
+    for node in &cluster.nodes {
+        node.call(&["key", "retire"]).unwrap();
+        assert_eq!(node.call(&["key", "list"]).unwrap(), "key 2  signs\n");
+    }
+    writers.wait_for_more_on_each(50);
+    cluster.assert_sound(&writers.finish());
+    for node in &cluster.nodes {
+        assert!(!node.log().contains("ERR_HMAC_MISMATCH"), "{}", node.log());
+    }
+}
+
+#[test]
+fn the_old_key_stays_while_a_member_lacks_batches_with_it() {
+    let mut cluster = Cluster::of(2);
+    cluster.nodes[1].stop();
+    let mut client = cluster.nodes[0].answering();
+    client.ask::<String>(&["SET", "greeting", "hello"]).unwrap();
+    let line = cluster.nodes[0].call(&["key", "new"]).unwrap();
+    // Without a daemon the folder alone is changed.
+    cluster.nodes[1].call(&["key", "add", line.trim()]).unwrap();
+    cluster.nodes[0].call(&["key", "promote"]).unwrap();
+    for node in &cluster.nodes {
+        let told = node.call(&["key", "retire"]).expect_err("a member needs the old key, or nobody knows");
+        assert!(told.contains("ERR_KEY_NEEDED"), "{told}");
+    }
+    cluster.restart(1);
+    cluster.linked();
+    cluster.converged();
+    cluster.nodes[1].call(&["key", "promote"]).unwrap();
+    for node in &cluster.nodes {
+        wait_for("retired", EVENTUALLY, || node.call(&["key", "retire"]));
+    }
+    cluster.assert_sound(&crate::oracle::Oracle::default());
+}

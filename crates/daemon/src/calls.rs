@@ -98,7 +98,7 @@ fn keys(core: &Core, reload: bool) -> Result<Reply, ErrorReply> {
     if reload {
         core.log.info("the keys behind MACs were read again", &[("signs", &current), ("valid", &valid(other))]);
     }
-    let batches = other.map_or(0, |other| core.node.unstable_batches_under(other));
+    let batches = other.map_or(0, |other| core.node.missing_batches_under(other));
     Ok(map([
         ("current", number(current.into())),
         ("other", other.map_or(Reply::Null, |other| number(other.into()))),

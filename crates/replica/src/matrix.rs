@@ -115,9 +115,18 @@ impl Matrix {
 
     /// What every member of the epoch has in its log: the log below is needed by nobody.
     pub(crate) fn received_by_all(&self, epoch: &Epoch) -> VersionVector {
+        self.received_by_members(epoch.members.keys()).unwrap_or_default()
+    }
+
+    /// What every member of the epoch but this one has in its log; `None` where there is no other.
+    pub(crate) fn received_by_others_all(&self, member: &str, epoch: &Epoch) -> Option<VersionVector> {
+        self.received_by_members(epoch.members.keys().filter(|other| *other != member))
+    }
+
+    fn received_by_members<'a>(&self, members: impl Iterator<Item = &'a String>) -> Option<VersionVector> {
         let nothing = MatrixRow::default();
-        let rows = epoch.members.keys().map(|member| &self.latest.get(member).unwrap_or(&nothing).received);
-        rows.cloned().reduce(|cut, row| cut.meet(&row)).unwrap_or_default()
+        let rows = members.map(|member| &self.latest.get(member).unwrap_or(&nothing).received);
+        rows.cloned().reduce(|cut, row| cut.meet(&row))
     }
 }
 
@@ -151,6 +160,17 @@ mod tests {
         matrix.learn("b", row(B, &[(A, 3)]));
         matrix.advance_stable(&epoch(&["a", "b"]), &vector(&[(A, 5)]));
         assert_eq!(*matrix.stable(), vector(&[(A, 3)]));
+    }
+
+    #[test]
+    fn a_member_alone_lacks_nobody_and_one_that_told_nothing_has_nothing() {
+        let mut matrix = Matrix::default();
+        assert_eq!(matrix.received_by_others_all("a", &epoch(&["a"])), None);
+        assert_eq!(matrix.received_by_others_all("a", &epoch(&["a", "b"])), Some(VersionVector::new()));
+        matrix.learn("a", row(A, &[(A, 1)]));
+        matrix.learn("b", row(B, &[(A, 4)]));
+        assert_eq!(matrix.received_by_others_all("a", &epoch(&["a", "b"])), Some(vector(&[(A, 4)])));
+        assert_eq!(matrix.received_by_all(&epoch(&["a", "b"])), vector(&[(A, 1)]));
     }
 
     #[test]

@@ -145,11 +145,12 @@ impl Node {
         self.epochs.get(&number)
     }
 
-    /// Batches in the log with a MAC by this key that some member is not known to have applied: while there is one, the
-    /// key is needed. Looks only at what is not stable.
-    pub fn unstable_batches_under(&self, key_id: u32) -> usize {
+    /// Batches in the log with a MAC by this key that some other member is not known to have received: while there is one, the
+    /// key is needed. Looks at no others.
+    pub fn missing_batches_under(&self, key_id: u32) -> usize {
+        let Some(others) = self.matrix.received_by_others_all(&self.setup.node, &self.epoch) else { return 0 };
         let streams = self.log.streams().map(|(replica, stream)| {
-            let from = self.stable().seq(replica).max(stream.floor()) + 1;
+            let from = others.seq(replica).max(stream.floor()) + 1;
             let batches = (from..=stream.head()).filter_map(|seq| stream.get(seq));
             batches.filter(|logged| Envelope::parse(&logged.bytes).is_ok_and(|batch| batch.key_id == key_id)).count()
         });

@@ -82,6 +82,7 @@ fn members_change_the_key_behind_macs_while_they_write() {
     }
     writers.wait_for_more_on_each(50);
     // Also a node that takes its keys from the folder.
+    cluster.nodes[1].stop();
     cluster.restart(1);
     cluster.linked();
     writers.wait_for_more_on_each(50);

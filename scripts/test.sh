@@ -2,8 +2,7 @@
 # `make test`: everything that CI checks. Nextest comes last, so that its summary is the last thing
 # you read; the wall times of the other stages stand right above it.
 #
-# Of `bench` only the format is checked here: building it, which clippy does too, compiles every rival
-# library. `make bench` builds it.
+# Of `bench` the format and clippy are checked here: building it optimises every rival library, and `make bench` does.
 set -eu
 cd "$(dirname "$0")/.."
 . scripts/stages.sh
@@ -27,7 +26,7 @@ stage 'format' cargo fmt --all --check
 stage 'lock files' sh -c "cargo metadata $locked --format-version 1 >/dev/null &&
     cargo metadata $locked --format-version 1 --manifest-path fuzz/Cargo.toml >/dev/null"
 # shellcheck disable=SC2086 # `locked` is one word or none, here and below.
-stage 'clippy' cargo clippy $locked --all-targets -- -D warnings
+stage 'clippy' cargo clippy $locked --workspace --all-targets -- -D warnings
 # All at once, because cargo chooses features for what it builds together: the simulator built alone is another one.
 # shellcheck disable=SC2086
 stage 'build the tests' cargo build $locked --all-targets

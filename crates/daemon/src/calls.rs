@@ -3,6 +3,8 @@
 mod info;
 mod pattern;
 
+use std::fmt;
+
 use crdt::object::{JournalContent, JournalEntry};
 use crdt::{Key, Kind, ReplicaId, Value, VersionVector};
 use replica::{HeldReason, HeldView, PeerView};
@@ -50,7 +52,11 @@ pub(crate) fn answer(
 
 /// An error with its stable code, as a client sees it.
 fn refusal(error: RequestError) -> ErrorReply {
-    ErrorReply::err(format!("{error} ({})", error.code()))
+    coded(&error, error.code())
+}
+
+fn coded(error: &impl fmt::Display, code: &str) -> ErrorReply {
+    ErrorReply::err(format!("{error} ({code})"))
 }
 
 fn number(number: u64) -> Reply {
@@ -91,13 +97,13 @@ fn clock(core: &Core) -> Reply {
 
 /// The keys behind MACs, first read from the folder if that is asked for.
 fn keys(core: &Core, reload: bool) -> Result<Reply, ErrorReply> {
+    let keyring = &core.about.keyring;
     if reload {
-        core.about.keyring.reload().map_err(|error| ErrorReply::err(format!("{error} ({})", error.code())))?;
-    }
-    let (current, other) = core.about.keyring.ids();
-    if reload {
+        keyring.reload().map_err(|error| coded(&error, error.code()))?;
+        let (current, other) = keyring.ids();
         core.log.info("the keys behind MACs were read again", &[("signs", &current), ("valid", &valid(other))]);
     }
+    let (current, other) = keyring.ids();
     let batches = other.map_or(0, |other| core.node.missing_batches_under(other));
     Ok(map([
         ("current", number(current.into())),
@@ -263,8 +269,7 @@ fn collect(core: &mut Core) -> Reply {
 
 fn backup(core: &mut Core, start: bool) -> Result<Reply, ErrorReply> {
     if start {
-        let begun = core.begin_copy();
-        begun.map_err(|error| ErrorReply::err(format!("{error} ({})", error.code())))?;
+        core.begin_copy().map_err(|error| coded(&error, error.code()))?;
     }
     let CopyState { number: run, stage, totals, code, message } = core.copier.state();
     Ok(map([

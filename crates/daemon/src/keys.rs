@@ -42,15 +42,11 @@ pub enum KeysError {
 /// # Errors
 /// [`KeysError`] says what to do.
 pub fn begin(folder: &Folder) -> Result<KeyToken, KeysError> {
-    let cluster = folder.cluster()?;
-    let mut token = None;
-    change(folder, |keys| {
+    change(folder, |cluster, keys| {
         let key = MacKey::generate(keys.current.id.wrapping_add(1)).map_err(FolderError::from)?;
         keys.add(key.clone())?;
-        token = Some(KeyToken { cluster, key });
-        Ok(())
-    })?;
-    Ok(token.expect("a change that succeeded has made the key"))
+        Ok(KeyToken { cluster, key })
+    })
 }
 
 /// First step, on the others: the key is valid here as well. Doing it twice changes nothing.
@@ -59,15 +55,14 @@ pub fn begin(folder: &Folder) -> Result<KeyToken, KeysError> {
 /// [`KeysError`] says what to do.
 pub fn add(folder: &Folder, text: &str) -> Result<ClusterKeys, KeysError> {
     let KeyToken { cluster, key } = KeyToken::parse(text).map_err(KeysError::Token)?;
-    let own = folder.cluster()?;
-    if cluster != own {
-        return Err(KeysError::OtherCluster { found: cluster, own });
-    }
-    change(folder, |keys| {
-        if keys.current == key || keys.other.as_ref() == Some(&key) {
-            return Ok(());
+    change(folder, |own, keys| {
+        if cluster != own {
+            return Err(KeysError::OtherCluster { found: cluster, own });
         }
-        Ok(keys.add(key)?)
+        if keys.current != key && keys.other.as_ref() != Some(&key) {
+            keys.add(key)?;
+        }
+        Ok(keys.clone())
     })
 }
 
@@ -76,10 +71,13 @@ pub fn add(folder: &Folder, text: &str) -> Result<ClusterKeys, KeysError> {
 /// # Errors
 /// [`KeysError`] says what to do.
 pub fn promote(folder: &Folder) -> Result<ClusterKeys, KeysError> {
-    change(folder, |keys| {
+    change(folder, |_, keys| {
         let other = keys.other.as_ref().ok_or(RotationError::NotUnderWay)?;
         // Ids count up, so that of two keys everybody knows the newer one.
-        if is_newer(other.id, keys.current.id) { Ok(keys.promote()?) } else { Ok(()) }
+        if is_newer(other.id, keys.current.id) {
+            keys.promote()?;
+        }
+        Ok(keys.clone())
     })
 }
 
@@ -88,22 +86,14 @@ pub fn promote(folder: &Folder) -> Result<ClusterKeys, KeysError> {
 /// # Errors
 /// [`KeysError`] says what to do.
 pub fn retire(folder: &Folder) -> Result<ClusterKeys, KeysError> {
-    change(folder, |keys| {
+    change(folder, |_, keys| {
         let other = keys.other.as_ref().ok_or(RotationError::NotUnderWay)?;
         if is_newer(other.id, keys.current.id) {
             return Err(RotationError::NotPromoted(other.id).into());
         }
         keys.retire()?;
-        Ok(())
+        Ok(keys.clone())
     })
-}
-
-/// The keys as they are.
-///
-/// # Errors
-/// [`KeysError::Folder`].
-pub fn read(folder: &Folder) -> Result<ClusterKeys, KeysError> {
-    Ok(folder.mac_keys()?)
 }
 
 /// True when `id` was made after `than`; ids go round.
@@ -111,20 +101,21 @@ fn is_newer(id: u32, than: u32) -> bool {
     id != than && id.wrapping_sub(than) < 1 << 31
 }
 
-fn change(
+/// Changes the keys of a cluster while nobody else does; they are saved if they are others afterwards.
+fn change<Done>(
     folder: &Folder,
-    change: impl FnOnce(&mut ClusterKeys) -> Result<(), KeysError>,
-) -> Result<ClusterKeys, KeysError> {
-    // Also where no node lives, which a lock would not tell.
-    folder.cluster()?;
+    change: impl FnOnce(u128, &mut ClusterKeys) -> Result<Done, KeysError>,
+) -> Result<Done, KeysError> {
+    // Before the lock, which would not tell that no node lives here.
+    let cluster = folder.cluster()?;
     let _change = folder.lock_for_change()?;
     let before = folder.mac_keys()?;
     let mut keys = before.clone();
-    change(&mut keys)?;
+    let done = change(cluster, &mut keys)?;
     if keys != before {
         folder.save_mac_keys(&keys)?;
     }
-    Ok(keys)
+    Ok(done)
 }
 
 impl KeysError {

@@ -99,6 +99,7 @@ impl Call {
     ) -> Option<Result<Self, ErrorReply>> {
         let most = |count: usize| if arguments.len() > count { Err(ErrorReply::arity(command.name)) } else { Ok(()) };
         let optional = || most(2).and_then(|()| arguments.get(1).map(word).transpose());
+        let action = || optional().map(|action| action.map(|word| word.to_ascii_uppercase()));
         Some(match command.verb {
             Verb::Info => {
                 let sections: Result<Vec<String>, _> = arguments.rest(1).map(word).collect();
@@ -109,20 +110,16 @@ impl Call {
             Verb::CrdtMatrix => Ok(Self::Matrix),
             Verb::CrdtPeers => Ok(Self::Peers),
             Verb::CrdtGc => Ok(Self::Gc),
-            Verb::CrdtKeys => {
-                optional().and_then(|action| match action.map(|word| word.to_ascii_uppercase()).as_deref() {
-                    None => Ok(Self::Keys { reload: false }),
-                    Some("RELOAD") => Ok(Self::Keys { reload: true }),
-                    Some(_) => Err(ErrorReply::syntax()),
-                })
-            }
-            Verb::CrdtBackup => {
-                optional().and_then(|action| match action.map(|word| word.to_ascii_uppercase()).as_deref() {
-                    None | Some("STATUS") => Ok(Self::Backup { start: false }),
-                    Some("START") => Ok(Self::Backup { start: true }),
-                    Some(_) => Err(ErrorReply::syntax()),
-                })
-            }
+            Verb::CrdtKeys => action().and_then(|action| match action.as_deref() {
+                None => Ok(Self::Keys { reload: false }),
+                Some("RELOAD") => Ok(Self::Keys { reload: true }),
+                Some(_) => Err(ErrorReply::syntax()),
+            }),
+            Verb::CrdtBackup => action().and_then(|action| match action.as_deref() {
+                None | Some("STATUS") => Ok(Self::Backup { start: false }),
+                Some("START") => Ok(Self::Backup { start: true }),
+                Some(_) => Err(ErrorReply::syntax()),
+            }),
             Verb::CrdtStats => optional().map(|pattern| Self::Stats { pattern }),
             Verb::CrdtConfig => optional().map(|pattern| Self::Config { pattern }),
             Verb::CrdtVerify => optional().map(|node| Self::Verify { node }),

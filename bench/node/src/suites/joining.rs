@@ -141,7 +141,8 @@ fn claims(run: &Run, ours: &[Joined], theirs: &[Joined], snapshots: &str) -> Vec
         seconds.len(),
         told_ratios(&seconds),
     );
-    let most = |joined: &[Joined], growth: fn(&Joined) -> f64| joined.iter().map(growth).fold(0.0, f64::max);
+    type Growth = fn(&Joined) -> f64;
+    let most = |joined: &[Joined], growth: Growth| joined.iter().map(growth).fold(0.0, f64::max);
     let mut claims = Vec::new();
     if run.wants(TIME) {
         claims.push(run.claim(Figure {
@@ -155,7 +156,7 @@ fn claims(run: &Run, ours: &[Joined], theirs: &[Joined], snapshots: &str) -> Vec
             conditions: format!("goal: faster; the median pair is claimed; {conditions}"),
         }));
     }
-    let sides: [(&str, &str, fn(&Joined) -> f64); 2] = [
+    let sides: [(&str, &str, Growth); 2] = [
         (SENDER, "growth of the sender's peak memory (VmHWM) while a node joins", |joined| joined.sender_mib),
         (RECEIVER, "the newcomer's peak memory (VmHWM) above what it holds 5 s later", |joined| joined.receiver_mib),
     ];

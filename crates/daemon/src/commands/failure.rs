@@ -12,6 +12,7 @@ use crate::folder::FolderError;
 use crate::init::InitError;
 use crate::invite::InviteError;
 use crate::join::JoinCommandError;
+use crate::keys::KeysError;
 use crate::log::LogError;
 
 use super::remark;
@@ -75,6 +76,7 @@ from_errors!(
     InitError,
     InviteError,
     JoinCommandError,
+    KeysError,
     LogError,
 );
 

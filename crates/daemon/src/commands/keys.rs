@@ -12,7 +12,7 @@ use crate::keys::{self, KeysError};
 
 pub(super) fn key(context: &Context, command: &KeyCommand) -> Result<Exit, Failure> {
     let folder = &context.folder;
-    match command {
+    let keys = match command {
         KeyCommand::List(output) => return asked::ask(context, |daemon| daemon.key_list(output.format)),
         KeyCommand::New => {
             // The line alone goes to standard output, so that scripts can take it.
@@ -37,7 +37,6 @@ pub(super) fn key(context: &Context, command: &KeyCommand) -> Result<Exit, Failu
             keys::retire(folder)?
         }
     };
-    let keys = keys::read(folder)?;
     let when = if reload(context)? { "" } else { "; no daemon runs here, so from its next start on" };
     print(&format!("{}{when}\n", told(&keys)))
 }
@@ -58,8 +57,7 @@ fn reload(context: &Context) -> Result<bool, Failure> {
 
 /// An error while a member may need the key that does not sign.
 fn check_unneeded(context: &Context) -> Result<(), Failure> {
-    let keys = keys::read(&context.folder)?;
-    let Some(other) = keys.other else { return Ok(()) };
+    let Some(other) = context.folder.mac_keys()?.other else { return Ok(()) };
     let Some(mut daemon) = running(context)? else { return Err(KeysError::NotRunning { key: other.id }.into()) };
     match daemon.key_use(true)? {
         KeyUse { batches: 0, .. } => Ok(()),
@@ -73,11 +71,5 @@ fn running(context: &Context) -> Result<Option<Daemon>, Failure> {
         Ok(daemon) => Ok(Some(daemon)),
         Err(AdminError::Unreachable { cause: Cause::NoSocket | Cause::NobodyListens, .. }) => Ok(None),
         Err(error) => Err(error.into()),
-    }
-}
-
-impl From<KeysError> for Failure {
-    fn from(error: KeysError) -> Self {
-        Self::new(error.code(), error.to_string())
     }
 }

@@ -145,8 +145,8 @@ impl Node {
         self.epochs.get(&number)
     }
 
-    /// Batches in the log with a MAC by this key that some other member is not known to have received: while there is one, the
-    /// key is needed. Looks at no others.
+    /// Batches in the log with a MAC by this key that some other member is not known to have received: while there is one,
+    /// the key is needed. Looks at no others.
     pub fn missing_batches_under(&self, key_id: u32) -> usize {
         let Some(others) = self.matrix.received_by_others_all(&self.setup.node, &self.epoch) else { return 0 };
         let streams = self.log.streams().map(|(replica, stream)| {

@@ -7,19 +7,13 @@
 
 use std::fmt;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-
 use super::error::KeyTokenError;
-use super::sha256;
+use super::line::{self, LineError};
 use super::signer::{MAC_KEY_BYTES, MacKey};
 
 const VERSION: u8 = 0;
 const PREFIX: &str = "crdtkey1_";
-const CHECKSUM_BYTES: usize = 4;
 const BODY_BYTES: usize = 1 + 16 + 4 + MAC_KEY_BYTES;
-/// The only length that base64 gives so many bytes.
-const TEXT_BYTES: usize = ((BODY_BYTES + CHECKSUM_BYTES) * 4).div_ceil(3);
 
 /// A key and the cluster that it is for.
 #[derive(Clone, PartialEq, Eq)]
@@ -36,15 +30,7 @@ impl KeyToken {
     /// # Errors
     /// [`KeyTokenError`] says what is wrong with it.
     pub fn parse(text: &str) -> Result<Self, KeyTokenError> {
-        let encoded = text.trim().strip_prefix(PREFIX).ok_or(KeyTokenError::NotAKey)?;
-        if encoded.len() != TEXT_BYTES {
-            return Err(KeyTokenError::Damaged);
-        }
-        let bytes = URL_SAFE_NO_PAD.decode(encoded).map_err(|_| KeyTokenError::Damaged)?;
-        let (body, checksum) = bytes.split_at_checked(BODY_BYTES).ok_or(KeyTokenError::Damaged)?;
-        if sha256(body).get(..CHECKSUM_BYTES) != Some(checksum) {
-            return Err(KeyTokenError::Damaged);
-        }
+        let body = line::read(PREFIX, text, BODY_BYTES)?;
         let (version, body) = body.split_first().ok_or(KeyTokenError::Damaged)?;
         if *version != VERSION {
             return Err(KeyTokenError::Version { found: *version, known: VERSION });
@@ -62,9 +48,16 @@ impl KeyToken {
         bytes.extend_from_slice(&self.cluster.to_be_bytes());
         bytes.extend_from_slice(&self.key.id.to_be_bytes());
         bytes.extend_from_slice(&self.key.secret);
-        let checksum = sha256(&bytes);
-        bytes.extend(checksum.iter().take(CHECKSUM_BYTES));
-        format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes))
+        line::write(PREFIX, bytes)
+    }
+}
+
+impl From<LineError> for KeyTokenError {
+    fn from(error: LineError) -> Self {
+        match error {
+            LineError::Prefix => Self::NotAKey,
+            LineError::Length | LineError::Encoding | LineError::Checksum => Self::Damaged,
+        }
     }
 }
 
@@ -105,10 +98,7 @@ mod tests {
 
     #[test]
     fn a_later_version_says_what_to_do() {
-        let mut body = vec![1; BODY_BYTES];
-        let checksum = sha256(&body);
-        body.extend(checksum.iter().take(CHECKSUM_BYTES));
-        let text = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(body));
+        let text = line::write(PREFIX, vec![1; BODY_BYTES]);
         let error = KeyToken::parse(&text).unwrap_err();
         assert_eq!((error, error.code()), (KeyTokenError::Version { found: 1, known: 0 }, "ERR_VERSION_SKEW"));
     }

@@ -7,6 +7,7 @@ mod certificate;
 mod error;
 mod files;
 mod key_token;
+mod line;
 mod node;
 mod signer;
 mod token;

@@ -8,21 +8,17 @@
 
 use std::fmt;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-
 use super::error::TokenError;
-use super::sha256;
-use crate::node_id::NodeId;
+use super::line::{self, LineError};
+use crate::node_id::{NODE_ID_BYTES_MAX, NodeId};
 
 /// Bytes of the secret.
 pub const TOKEN_SECRET_BYTES: usize = 32;
 const TOKEN_VERSION: u8 = 0;
 const PREFIX: &str = "crdt1_";
-const CHECKSUM_BYTES: usize = 4;
 const ADDRESS_BYTES_MAX: usize = 259;
-/// Longest text that is decoded: every field at its longest, in base64.
-const TEXT_BYTES_MAX: usize = 640;
+/// Most bytes that are decoded: every field at its longest.
+const BYTES_MAX: usize = 1 + 16 + 32 + TOKEN_SECRET_BYTES + 8 + 1 + NODE_ID_BYTES_MAX + 2 + ADDRESS_BYTES_MAX;
 
 /// An invitation of one node into a cluster.
 #[derive(Clone, PartialEq, Eq)]
@@ -47,17 +43,8 @@ impl JoinToken {
     /// # Errors
     /// [`TokenError`] says what is wrong with it.
     pub fn parse(text: &str) -> Result<Self, TokenError> {
-        let encoded = text.trim().strip_prefix(PREFIX).ok_or(TokenError::NotAToken)?;
-        if encoded.len() > TEXT_BYTES_MAX {
-            return Err(TokenError::Length);
-        }
-        let bytes = URL_SAFE_NO_PAD.decode(encoded).map_err(|_| TokenError::Encoding)?;
-        let body = bytes.len().checked_sub(CHECKSUM_BYTES).ok_or(TokenError::Length)?;
-        let (body, checksum) = bytes.split_at_checked(body).ok_or(TokenError::Length)?;
-        if sha256(body).get(..CHECKSUM_BYTES) != Some(checksum) {
-            return Err(TokenError::Checksum);
-        }
-        let mut fields = Fields(body);
+        let bytes = line::read(PREFIX, text, BYTES_MAX)?;
+        let mut fields = Fields(&bytes);
         let [version] = fields.array()?;
         if version != TOKEN_VERSION {
             return Err(TokenError::Version { found: version, known: TOKEN_VERSION });
@@ -100,9 +87,7 @@ impl JoinToken {
         bytes.extend_from_slice(node);
         bytes.extend_from_slice(&address_length.to_be_bytes());
         bytes.extend_from_slice(self.address.as_bytes());
-        let checksum = sha256(&bytes);
-        bytes.extend(checksum.iter().take(CHECKSUM_BYTES));
-        Ok(format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes)))
+        Ok(line::write(PREFIX, bytes))
     }
 
     /// Checks a moment, in seconds since 1970.
@@ -114,6 +99,17 @@ impl JoinToken {
             return Err(TokenError::Expired { expires_s: self.expires_s, now_s });
         }
         Ok(())
+    }
+}
+
+impl From<LineError> for TokenError {
+    fn from(error: LineError) -> Self {
+        match error {
+            LineError::Prefix => Self::NotAToken,
+            LineError::Length => Self::Length,
+            LineError::Encoding => Self::Encoding,
+            LineError::Checksum => Self::Checksum,
+        }
     }
 }
 

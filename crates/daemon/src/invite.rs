@@ -200,7 +200,7 @@ impl fmt::Display for InviteError {
                 write!(formatter, "{node} is no member, so there is nothing to renew; leave --renew away to invite it")
             }
             Self::Full => {
-                write!(formatter, "the cluster has {MEMBERS_MAX} members, which is the most; evict one first")
+                write!(formatter, "the cluster has {MEMBERS_MAX} members, which is the most")
             }
             Self::TooMany => write!(
                 formatter,

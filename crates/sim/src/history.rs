@@ -192,6 +192,7 @@ pub struct History {
     seals: BTreeMap<ReplicaId, u64>,
     forged: BTreeSet<BatchId>,
     traffic: BTreeMap<(NodeIndex, NodeIndex), u64>,
+    late: BTreeMap<(NodeIndex, NodeIndex), u64>,
     jumped_ms: u64,
     order: Order,
     time_us: u64,
@@ -429,6 +430,11 @@ impl History {
     /// Bytes went onto the network.
     pub fn sent(&mut self, from: NodeIndex, to: NodeIndex, bytes: usize) {
         *self.traffic.entry((from, to)).or_insert(0) += bytes as u64;
+    }
+
+    /// A very late message was delivered.
+    pub fn came_late(&mut self, from: NodeIndex, to: NodeIndex) {
+        *self.late.entry((from, to)).or_insert(0) += 1;
     }
 
     /// What a node publishes after a step, when its effects have been taken.

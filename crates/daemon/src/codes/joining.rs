@@ -117,7 +117,7 @@ pub(super) const CODES: &[Code] = &[
         Exit::Unavailable,
         "The cluster has as many members as it can have: 64.",
         "Members that are gone still have their slots.",
-        "Evict one first.",
+        "Start a node with the folder of one that is gone. To take a member out is not built yet.",
     ),
     code(
         "ERR_TOO_MANY_INVITES",
@@ -159,7 +159,8 @@ pub(super) const CODES: &[Code] = &[
         Exit::Data,
         "The token was used already: it lets one node in, once.",
         "Another machine joined with it. If that was nobody of yours, somebody saw the token.",
-        "Print a new one. If you do not know who joined, look at `crdt-engine node list` and evict that node.",
+        "Print a new one. If you do not know who joined, see `crdt-engine node list`, and keep that machine off UDP 8888: \
+         to take a member out is not built yet.",
     ),
     code(
         "ERR_TOKEN_EXPIRED",

@@ -43,8 +43,8 @@ pub(super) const CODES: &[Code] = &[
         "ERR_PEER_NOT_MEMBER",
         Exit::Data,
         "The certificate is good, and its node is no member. No link came up.",
-        "It was evicted, or the record that lets it in is still on its way.",
-        "Wait a minute after a join; invite it again if it was evicted.",
+        "The record that lets it in is still on its way, or it is of another life of the cluster.",
+        "Wait a minute after a join; then invite it under another node id.",
     ),
     code(
         "ERR_PEER_NOT_PINNED",
@@ -122,6 +122,6 @@ pub(super) const CODES: &[Code] = &[
         Exit::Unavailable,
         "The members take one of them for down. Collection waits for it; nothing is lost.",
         "It does not run, or nobody reaches it.",
-        "Start it, or mend the network; evict it if it never comes back.",
+        "Start it, or mend the network. If its disk is lost, restore its backup; to take a member out is not built yet.",
     ),
 ];

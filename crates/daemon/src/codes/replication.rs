@@ -101,7 +101,7 @@ pub(super) const CODES: &[Code] = &[
         "What is held cannot be released or discarded like this. Nothing has changed.",
         "The message says which: a stream with two versions of one batch, a stream of another node, or a commit whose \
          old values were too large to be kept, are damaged, or cannot be written again.",
-        "Release what cannot be discarded and mend it by hand; evict the node of a stream that cannot go on.",
+        "Release what cannot be discarded and mend it by hand; join the node of a stream that cannot go on anew.",
     ),
     code(
         "ERR_NOT_HELD",

@@ -185,7 +185,7 @@ impl fmt::Display for RequestError {
             Self::NotHeld { id } => write!(formatter, "{id:?} is not held; CRDT.HELD lists what is"),
             Self::Forked { id } => write!(
                 formatter,
-                "{id:?} exists in two versions and cannot be released: evict the node that wrote both, and let it join anew"
+                "{id:?} exists in two versions and cannot be released; let the node that wrote both join anew, under another id"
             ),
             Self::Held(error) => error.fmt(formatter),
             Self::NotBuilt { what } => write!(formatter, "{what} is not built yet; nothing has changed"),

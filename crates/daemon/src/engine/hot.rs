@@ -279,6 +279,7 @@ impl Hot {
         self.core.look_at_lags();
         self.core.follow_epoch();
         self.core.hand_over();
+        self.core.network.send_due(moment.mono_us);
         self.account(moment);
     }
 
@@ -367,7 +368,8 @@ impl Hot {
             log.warn("ERR_STOP_CUT", "clients were cut off because they took too long", &[("clients", &clients)]);
         }
         drop(door);
-        let Core { storage, network, copier, .. } = core;
+        let Core { storage, mut network, copier, .. } = core;
+        network.send_all();
         drop(network);
         // Its end may need the store.
         drop(copier);

@@ -26,6 +26,7 @@ mod keyring;
 mod lags;
 mod network;
 mod operate;
+mod outbox;
 mod report;
 mod storage;
 mod waits;

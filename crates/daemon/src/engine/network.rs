@@ -11,6 +11,7 @@ use transport::membership::{Membership, Output};
 use transport::{Bytes, Delivery, Event, Events, Kind, Lane, LinkFigures, NodeId, Refusal, SendError, Side, Transport};
 
 use super::keeper::Keeper;
+use super::outbox::Outbox;
 use crate::directory::{self, Directory};
 use crate::log::Log;
 
@@ -51,6 +52,7 @@ pub(crate) struct Network {
     membership: Membership,
     directory: Directory,
     keeper: Option<Keeper>,
+    outbox: Outbox,
     /// The directory is to be written as a whole, because a part of it was not.
     must_keep: bool,
     members: BTreeMap<String, NodeId>,
@@ -86,6 +88,7 @@ impl Network {
             membership,
             directory,
             keeper,
+            outbox: Outbox::default(),
             must_keep: false,
             members: BTreeMap::new(),
             up: BTreeSet::new(),
@@ -112,12 +115,37 @@ impl Network {
         }
     }
 
-    /// Sends a message of the node. What is lost here is pulled again.
+    /// Sends a message of the node; batches wait for [`Network::send_due`]. What is lost here is pulled again.
     pub(crate) fn send(&mut self, to: &str, bytes: Vec<u8>) {
         let Some(node) = self.members.get(to) else { return };
-        match self.transport.send(node, Lane::Replica, Delivery::Auto, bytes.into()) {
-            Ok(()) | Err(SendError::NoLink) => {}
-            Err(error) => self.log.warn(error.code(), "a message was not sent", &[("peer", &to), ("error", &error)]),
+        let is_patient = Kind::of(Lane::Replica, &bytes) == Kind::Batches;
+        self.outbox.put(node.clone(), bytes.into());
+        if !is_patient {
+            // In order, behind the batches that wait.
+            self.send_all();
+        }
+    }
+
+    /// Sends the batches that have waited long enough.
+    pub(crate) fn send_due(&mut self, mono_us: u64) {
+        let messages = self.outbox.take_due(mono_us);
+        self.hand_over(messages);
+    }
+
+    /// Sends everything that waits.
+    pub(crate) fn send_all(&mut self) {
+        let messages = self.outbox.take();
+        self.hand_over(messages);
+    }
+
+    fn hand_over(&self, messages: Vec<(NodeId, Bytes)>) {
+        for (to, bytes) in messages {
+            match self.transport.send(&to, Lane::Replica, Delivery::Auto, bytes) {
+                Ok(()) | Err(SendError::NoLink) => {}
+                Err(error) => {
+                    self.log.warn(error.code(), "a message was not sent", &[("peer", &to), ("error", &error)]);
+                }
+            }
         }
     }
 
@@ -155,6 +183,7 @@ impl Network {
     /// A link came up or went down.
     pub(crate) fn handle_link(&mut self, mono_ms: u64, peer: &NodeId, is_up: bool) {
         self.second_links.remove(peer);
+        self.outbox.forget(peer);
         if is_up {
             self.up.insert(peer.clone());
             let entries = self.directory.entries();
@@ -256,14 +285,14 @@ impl Network {
         }
     }
 
-    /// The next moment at which [`Network::handle_timeout`] is wanted.
+    /// The next moment at which [`Network::handle_timeout`] or [`Network::send_due`] is wanted.
     pub(crate) fn poll_timeout(&self) -> Option<u64> {
-        self.membership.poll_timeout()
+        self.membership.poll_timeout().into_iter().chain(self.outbox.poll_timeout()).min()
     }
 
     /// Time has passed.
     pub(crate) fn handle_timeout(&mut self, mono_ms: u64) {
-        if self.poll_timeout().is_some_and(|at| at <= mono_ms) {
+        if self.membership.poll_timeout().is_some_and(|at| at <= mono_ms) {
             if let Err(error) = self.membership.handle_timeout(mono_ms) {
                 let message = "this node says no more of who is alive until it is restarted";
                 self.log.error(error.code(), message, &[("error", &error)]);

@@ -102,6 +102,11 @@ impl History {
         &self.traffic
     }
 
+    /// Very late messages delivered so far per directed link.
+    pub fn late(&self) -> &BTreeMap<(NodeIndex, NodeIndex), u64> {
+        &self.late
+    }
+
     /// How far clocks ran ahead of virtual time, all together.
     pub fn jumped_ms(&self) -> u64 {
         self.jumped_ms

@@ -180,6 +180,9 @@ impl World {
         if standing.is_none() || connection.is_some_and(|connection| standing != Some(connection)) {
             return;
         }
+        if connection.is_none() {
+            self.history.came_late(from, to);
+        }
         self.note(4, &[from as u64, to as u64, bytes.len() as u64]);
         self.trace.bytes(bytes);
         if let Some(&(kind::MANIFEST | kind::CHUNK)) = bytes.get(1) {

@@ -233,7 +233,7 @@ impl fmt::Display for JoinRefusal {
                  version of crdt-engine that the members run"
             ),
             Self::Full { members_max } => {
-                write!(formatter, "the cluster has {members_max} members, which is the most; evict one first")
+                write!(formatter, "the cluster has {members_max} members, which is the most")
             }
             Self::Busy => formatter.write_str("other nodes join at this moment; try again in a few seconds"),
             Self::CertificateNeeded => formatter.write_str(

@@ -1,8 +1,8 @@
 //! Links over QUIC: UDP, TLS 1.3 with certificates on both sides.
 //!
-//! One connection a member, one stream in it that lives as long as the link, and datagrams beside it. The smaller
-//! node id dials, and after a while without a link the other one too. Nothing is resumed and nothing is sent before the handshake is done, so every link begins with both
-//! certificates.
+//! One connection a member, one stream in it that lives as long as the link, and datagrams beside it. The smaller node id
+//! dials, and after a while without a link the other one too. Nothing is resumed and nothing is sent before the handshake
+//! is done, so every link begins with both certificates.
 
 mod connect;
 mod link;
@@ -18,7 +18,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use quinn::{Endpoint, EndpointConfig, TokioRuntime, TransportConfig, VarInt};
+use quinn::congestion::CubicConfig;
+use quinn::{AckFrequencyConfig, Endpoint, EndpointConfig, TokioRuntime, TransportConfig, VarInt};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
@@ -48,6 +49,13 @@ pub const DEFAULT_PORT: u16 = 8888;
 const SOCKET_BUFFER_BYTES: usize = 2 << 20;
 /// Bytes that QUIC keeps of a connection that is not accepted yet. A handshake of ours fits.
 const INCOMING_BYTES_MAX: u64 = 64 << 10;
+
+/// Bytes that may be on their way before the first acknowledgement. QUIC's usual 14,720 hold up a thousand writes a second
+/// for several round trips between regions; these are such writes of one round trip of 300 ms, twice.
+const FIRST_WINDOW_BYTES: u64 = 96 << 10;
+/// Packets that a peer may leave unacknowledged for up to 25 ms; QUIC's usual one packet makes every third packet on the
+/// wire an acknowledgement. Losses are told at once all the same.
+const PACKETS_UNACKNOWLEDGED_MAX: u32 = 10;
 
 /// What [`Quic::start`] is told.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -203,6 +211,10 @@ fn endpoint_configs(
 
 fn transport_config(config: &QuicConfig) -> TransportConfig {
     let window = VarInt::from_u32(config.limits.window_bytes);
+    let mut congestion = CubicConfig::default();
+    congestion.initial_window(FIRST_WINDOW_BYTES);
+    let mut acknowledgements = AckFrequencyConfig::default();
+    acknowledgements.ack_eliciting_threshold(VarInt::from_u32(PACKETS_UNACKNOWLEDGED_MAX));
     let mut transport = TransportConfig::default();
     transport
         .max_concurrent_bidi_streams(VarInt::from_u32(1))
@@ -212,6 +224,8 @@ fn transport_config(config: &QuicConfig) -> TransportConfig {
         .send_window(config.limits.window_bytes.into())
         .datagram_receive_buffer_size(Some(1 << 20))
         .datagram_send_buffer_size(1 << 20)
+        .congestion_controller_factory(Arc::new(congestion))
+        .ack_frequency_config(Some(acknowledgements))
         .keep_alive_interval(Some(Duration::from_millis(config.timing.keep_alive_ms.into())))
         .max_idle_timeout(Some(VarInt::from_u32(config.timing.idle_timeout_ms).into()));
     transport

@@ -162,7 +162,7 @@ impl fmt::Display for HeldError {
         f.write_str(match self {
             Self::NotHeld => "nothing is held under this id; list what is held",
             Self::Forked => "two batches have one dot, so the stream stays stopped; join the node that wrote them anew",
-            Self::NotOwn => "a batch of another node cannot be left out here alone; release it, or evict its node",
+            Self::NotOwn => "a batch of another node cannot be left out here alone; release it",
             Self::Discarded => "it was discarded already, and is sent together with its undo",
             Self::TooLarge => "what was there before is above limits.blast_preimage_bytes_max and was not kept",
             Self::Lost => "what was there before is damaged on disk",

@@ -198,6 +198,13 @@ pub struct CounterDelta {
 }
 
 impl PnCounter {
+    /// See [`crate::Object::touch`].
+    #[inline]
+    pub(crate) fn touch(&self) -> u8 {
+        // Its two ends: a chain is longer than what comes from memory in one piece.
+        self.chains.first().map_or(0, |chain| chain.seen.total as u8 ^ u8::from(chain.removed.is_some()))
+    }
+
     /// Adds `amount`, written by `replica`.
     ///
     /// # Errors
@@ -400,6 +407,12 @@ pub(crate) fn decode_counts(
 pub struct GCounter(PnCounter);
 
 impl GCounter {
+    /// See [`crate::Object::touch`].
+    #[inline]
+    pub(crate) fn touch(&self) -> u8 {
+        self.0.touch()
+    }
+
     /// Adds `amount`, written by `replica`.
     ///
     /// # Errors

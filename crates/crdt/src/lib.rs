@@ -20,6 +20,7 @@ pub mod dot;
 pub mod error;
 pub mod fingerprint;
 pub mod hlc;
+mod index;
 pub mod keyspace;
 pub mod mutant;
 pub mod object;

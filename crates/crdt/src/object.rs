@@ -11,10 +11,6 @@
 //!
 //! LONG: one type and the enum over all of them: each arm is one line, and splitting would hide the symmetry.
 
-use std::borrow::Borrow;
-use std::cmp::Ordering;
-use std::collections::{BTreeMap, btree_map};
-use std::ops::Bound;
 use std::sync::Arc;
 
 use crate::counter::{CounterDelta, GCounter, Increment, PnCounter};
@@ -23,6 +19,7 @@ use crate::dot::Dot;
 use crate::error::{CounterOverflow, DecodeError};
 use crate::fingerprint::{Place, Tally};
 use crate::hlc::Hlc;
+use crate::index::{Index, Named};
 use crate::pack::{DotTable, Reader, Writer};
 use crate::register::{Entry, Register, RegisterDelta};
 use crate::row::{Row, RowDelta, RowJournalContent, RowJournalEntry};
@@ -241,6 +238,18 @@ impl Object {
         }
     }
 
+    /// Reads from where it keeps its content, so that this is near when it is needed. Sets and maps are left out: what
+    /// a change needs of them is somewhere in them.
+    #[inline]
+    pub(crate) fn touch(&self) -> u8 {
+        match self {
+            Self::Register(register) => register.touch(),
+            Self::GCounter(counter) => counter.touch(),
+            Self::PnCounter(counter) => counter.touch(),
+            Self::Set(_) | Self::Map(_) | Self::Row(_) => 0,
+        }
+    }
+
     /// Applies a change at `path` below this object (empty: to this object itself), in causal order.
     ///
     /// # Errors
@@ -297,7 +306,7 @@ impl Object {
             Self::GCounter(counter) => counter.has_remains(),
             Self::PnCounter(counter) => counter.has_remains(),
             Self::Row(row) => row.has_remains(),
-            Self::Map(map) => map.iter().any(|(_, object)| object.has_remains()),
+            Self::Map(map) => map.entries().any(|(_, object)| object.has_remains()),
             Self::Register(_) | Self::Set(_) => false,
         }
     }
@@ -455,55 +464,17 @@ pub struct Field {
     pub kind: Kind,
 }
 
-/// What an entry is looked up by, so that a name need not be copied for it.
-trait AsField {
-    /// In the order of [`Field`].
-    fn as_field(&self) -> (&[u8], Kind);
-}
-
-impl AsField for Field {
-    fn as_field(&self) -> (&[u8], Kind) {
-        (&self.name, self.kind)
+impl Named for Field {
+    fn name(&self) -> &[u8] {
+        &self.name
     }
 }
-
-impl AsField for (&[u8], Kind) {
-    fn as_field(&self) -> (&[u8], Kind) {
-        *self
-    }
-}
-
-impl<'a> Borrow<dyn AsField + 'a> for Field {
-    fn borrow(&self) -> &(dyn AsField + 'a) {
-        self
-    }
-}
-
-impl Ord for dyn AsField + '_ {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.as_field().cmp(&other.as_field())
-    }
-}
-
-impl PartialOrd for dyn AsField + '_ {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for dyn AsField + '_ {
-    fn eq(&self, other: &Self) -> bool {
-        self.as_field() == other.as_field()
-    }
-}
-
-impl Eq for dyn AsField + '_ {}
 
 /// A map of objects.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct OrMap {
     /// Never holds an object of which nothing is left.
-    entries: BTreeMap<Field, Object>,
+    entries: Index<Field, Object>,
 }
 
 /// A change to a leaf below a map.
@@ -518,35 +489,37 @@ pub struct MapDelta {
 impl OrMap {
     /// The object under `name` of type `kind`.
     pub fn entry(&self, name: &[u8], kind: Kind) -> Option<&Object> {
-        self.entries.get(&(name, kind) as &dyn AsField)
+        self.entries.get(name, |field| field.kind == kind).map(|(_, object)| object)
     }
 
     /// Types of the objects under `name` that show something.
     pub fn kinds(&self, name: &[u8]) -> KindSet {
-        let first: &dyn AsField = &(name, Kind::ALL[0]);
-        let behind = self.entries.range::<dyn AsField, _>((Bound::Included(first), Bound::Unbounded));
-        let under = behind.take_while(|(field, _)| &*field.name == name);
-        under.filter(|(_, object)| object.exists()).map(|(field, _)| field.kind).collect()
+        self.entries.under(name).filter(|(_, object)| object.exists()).map(|(field, _)| field.kind).collect()
     }
 
     /// The map of this entry alone, if it is there.
     pub(crate) fn part(&self, name: &[u8], kind: Kind) -> Option<Self> {
-        let (field, object) = self.entries.get_key_value(&(name, kind) as &dyn AsField)?;
-        Some(Self { entries: BTreeMap::from([(field.clone(), object.clone())]) })
+        let (field, object) = self.entries.get(name, |field| field.kind == kind)?;
+        Some(Self { entries: [(field.clone(), object.clone())].into_iter().collect() })
     }
 
     pub(crate) fn add_parts(&mut self, other: Self) {
         self.entries.extend(other.entries);
     }
 
-    /// Entries in the order of names, then types; also those of which only a journal is left.
+    /// Entries in the order of names, then types; also those of which only a journal is left. O(n log n).
     pub fn iter(&self) -> impl Iterator<Item = (&Field, &Object)> {
+        self.entries.sorted()
+    }
+
+    /// The same in no order.
+    pub fn entries(&self) -> impl Iterator<Item = (&Field, &Object)> {
         self.entries.iter()
     }
 
     /// True while one entry shows something.
     pub fn exists(&self) -> bool {
-        self.entries.values().any(Object::exists)
+        self.entries.iter().any(|(_, object)| object.exists())
     }
 
     fn apply_at(
@@ -560,37 +533,30 @@ impl OrMap {
     ) -> Result<(), CounterOverflow> {
         let (name, rest) = path.split_first().expect("a path leads through maps to a leaf");
         let kind = if rest.is_empty() { op.kind() } else { Kind::Map };
-        let field = Field { name: name.clone(), kind };
         let child = place.child(kind as u8, name);
-        match self.entries.entry(field) {
-            btree_map::Entry::Occupied(mut entry) => {
-                let result = entry.get_mut().apply(dot, stamp, rest, op, child, tally);
-                if entry.get().is_bottom() {
-                    entry.remove();
-                }
-                result
-            }
-            btree_map::Entry::Vacant(entry) => {
-                let mut object = Object::new(kind);
-                let result = object.apply(dot, stamp, rest, op, child, tally);
-                if !object.is_bottom() {
-                    entry.insert(object);
-                }
-                result
-            }
-        }
+        self.entries.change(
+            name,
+            |field| field.kind == kind,
+            || (Field { name: name.clone(), kind }, Object::new(kind)),
+            |object| (object.apply(dot, stamp, rest, op, child, tally), !object.is_bottom()),
+        )
     }
 
     fn forget(&mut self, name: &[u8], path: &[Name], dot: Dot) -> bool {
-        let named = self.entries.iter_mut().filter(|(field, _)| &*field.name == name);
-        let gone = named.fold(false, |gone, (_, object)| object.forget(path, dot) || gone);
-        self.entries.retain(|_, object| !object.is_bottom());
+        let mut gone = false;
+        self.entries.retain(|field, object| {
+            gone |= &*field.name == name && object.forget(path, dot);
+            !object.is_bottom()
+        });
         gone
     }
 
     fn collect(&mut self) -> usize {
-        let collected = self.entries.values_mut().map(Object::collect).sum();
-        self.entries.retain(|_, object| !object.is_bottom());
+        let mut collected = 0;
+        self.entries.retain(|_, object| {
+            collected += object.collect();
+            !object.is_bottom()
+        });
         collected
     }
 
@@ -599,17 +565,18 @@ impl OrMap {
             let (value, bound) = (depth as u64 + 2, PATH_DEPTH_MAX as u64);
             return Err(DecodeError::Limit { what: "depth of a map", value, bound });
         }
-        let mut entries = BTreeMap::new();
+        let mut entries = Index::default();
+        let mut last: Option<Field> = None;
         for _ in 0..reader.count("number of entries", 3)? {
             let at = reader.at();
             let name: Name = reader.bytes("name length", NAME_BYTES_MAX)?.into();
             let kind = Kind::from_code(reader.byte()?).ok_or(DecodeError::Invalid { what: "type", at })?;
             let object = Object::decode(kind, reader, table, depth + 1)?;
             let field = Field { name, kind };
-            let ascending = entries.last_key_value().is_none_or(|(last, _)| *last < field);
-            if !ascending || object.is_bottom() {
+            if last.is_some_and(|last| last >= field) || object.is_bottom() {
                 return Err(DecodeError::NotCanonical { what: "entry of a map", at });
             }
+            last = Some(field.clone());
             entries.insert(field, object);
         }
         Ok(Self { entries })
@@ -635,12 +602,12 @@ impl Crdt for OrMap {
     }
 
     fn join(&mut self, mine: &dyn Covers, other: &Self, theirs: &dyn Covers) {
-        for (field, object) in &mut self.entries {
+        for (field, object) in self.entries.iter_mut() {
             let missing = Object::new(field.kind);
-            object.join(mine, other.entries.get(field).unwrap_or(&missing), theirs);
+            object.join(mine, other.entry(&field.name, field.kind).unwrap_or(&missing), theirs);
         }
-        for (field, object) in &other.entries {
-            if !self.entries.contains_key(field) {
+        for (field, object) in other.entries.iter() {
+            if self.entry(&field.name, field.kind).is_none() {
                 let mut joined = Object::new(field.kind);
                 joined.join(mine, object, theirs);
                 self.entries.insert(field.clone(), joined);
@@ -651,7 +618,7 @@ impl Crdt for OrMap {
 
     fn tally(&self, place: Place) -> Tally {
         let mut tally = Tally::default();
-        for (field, object) in &self.entries {
+        for (field, object) in self.entries.iter() {
             tally.add(object.tally(place.child(field.kind as u8, &field.name)));
         }
         tally
@@ -662,12 +629,12 @@ impl Crdt for OrMap {
     }
 
     fn dots(&self, visit: &mut dyn FnMut(Dot)) {
-        self.entries.values().for_each(|object| object.dots(visit));
+        self.entries.iter().for_each(|(_, object)| object.dots(visit));
     }
 
     fn encode(&self, writer: &mut Writer, table: &DotTable) {
         writer.varint(self.entries.len() as u64);
-        for (field, object) in &self.entries {
+        for (field, object) in self.entries.sorted() {
             writer.bytes(&field.name);
             writer.byte(field.kind as u8);
             each!(object, inner => inner.encode(writer, table));

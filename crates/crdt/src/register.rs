@@ -66,6 +66,12 @@ pub struct RegisterDelta {
 }
 
 impl Register {
+    /// See [`crate::Object::touch`].
+    #[inline]
+    pub(crate) fn touch(&self) -> u8 {
+        self.entries.first().map_or(0, |entry| entry.dot.seq as u8)
+    }
+
     /// Sets `value` at time `now`: returns the write stamp and the delta.
     pub fn set(&self, value: Value, now: Hlc) -> (Hlc, RegisterDelta) {
         let stamp = write_stamp(now, self.shown().map(|shown| shown.stamp));

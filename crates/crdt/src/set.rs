@@ -13,6 +13,7 @@ use crate::dot::Dot;
 use crate::error::{CounterOverflow, DecodeError};
 use crate::fingerprint::{Fingerprint, Leaf, Place, Tally};
 use crate::hlc::Hlc;
+use crate::index::Index;
 use crate::pack::{DotTable, Reader, Writer};
 use crate::vector::Covers;
 
@@ -23,7 +24,7 @@ pub const NAME_BYTES_MAX: usize = 64 << 10;
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct OrSet {
     /// Element -> the adds that nobody removed, sorted, never empty.
-    elements: BTreeMap<Box<[u8]>, Vec<Dot>>,
+    elements: Index<Box<[u8]>, Vec<Dot>>,
 }
 
 /// What happens to one element.
@@ -64,22 +65,24 @@ impl OrSet {
     }
 
     fn delta<'a>(&self, elements: impl IntoIterator<Item = &'a [u8]>, add: bool) -> SetDelta {
-        let named: BTreeMap<&[u8], Vec<Dot>> = elements
-            .into_iter()
-            .map(|element| (element, self.elements.get(element).cloned().unwrap_or_default()))
-            .collect();
+        let named: BTreeMap<&[u8], Vec<Dot>> =
+            elements.into_iter().map(|element| (element, self.dots_of(element).unwrap_or_default().to_vec())).collect();
         let delta = |(element, removes): (&[u8], _)| ElementDelta { element: element.into(), removes, add };
         SetDelta { elements: named.into_iter().map(delta).collect() }
     }
 
     /// True when the element is in the set.
     pub fn contains(&self, element: &[u8]) -> bool {
-        self.elements.contains_key(element)
+        self.dots_of(element).is_some()
     }
 
-    /// The elements in byte order.
+    /// The elements in byte order. O(n log n).
     pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
-        self.elements.keys().map(AsRef::as_ref)
+        self.elements.sorted().map(|(element, _)| element.as_ref())
+    }
+
+    fn dots_of(&self, element: &[u8]) -> Option<&[Dot]> {
+        self.elements.get(element, |_| true).map(|(_, dots)| dots.as_slice())
     }
 
     /// Number of elements.
@@ -94,8 +97,8 @@ impl OrSet {
 
     /// The set of this element alone, if it is there.
     pub(crate) fn part(&self, element: &[u8]) -> Option<Self> {
-        let (element, dots) = self.elements.get_key_value(element)?;
-        Some(Self { elements: BTreeMap::from([(element.clone(), dots.clone())]) })
+        let (element, dots) = self.elements.get(element, |_| true)?;
+        Some(Self { elements: [(element.clone(), dots.clone())].into_iter().collect() })
     }
 
     pub(crate) fn add_parts(&mut self, other: Self) {
@@ -121,29 +124,16 @@ impl Crdt for OrSet {
         tally: &mut Tally,
     ) -> Result<(), CounterOverflow> {
         for ElementDelta { element, removes, add } in &delta.elements {
-            let change = |dots: &mut Vec<Dot>, tally: &mut Tally| {
+            let change = |dots: &mut Vec<Dot>| {
                 tally.fingerprint.remove(Self::sum(place, element, dots));
                 dots.retain(|present| !removes.contains(present));
                 if *add && let Err(at) = dots.binary_search(&dot) {
                     dots.insert(at, dot);
                 }
                 tally.fingerprint.add(Self::sum(place, element, dots));
+                ((), !dots.is_empty())
             };
-            match self.elements.get_mut(element) {
-                Some(dots) => {
-                    change(dots, tally);
-                    if dots.is_empty() {
-                        self.elements.remove(element);
-                    }
-                }
-                None => {
-                    let mut dots = Vec::new();
-                    change(&mut dots, tally);
-                    if !dots.is_empty() {
-                        self.elements.insert(element.clone(), dots);
-                    }
-                }
-            }
+            self.elements.change(element, |_| true, || (element.clone(), Vec::new()), change);
         }
         Ok(())
     }
@@ -153,12 +143,11 @@ impl Crdt for OrSet {
     }
 
     fn join(&mut self, mine: &dyn Covers, other: &Self, theirs: &dyn Covers) {
-        for (element, dots) in &mut self.elements {
-            let others = other.elements.get(element).map_or(&[][..], Vec::as_slice);
-            join_dots(dots, mine, others, theirs);
+        for (element, dots) in self.elements.iter_mut() {
+            join_dots(dots, mine, other.dots_of(element).unwrap_or_default(), theirs);
         }
-        for (element, others) in &other.elements {
-            if !self.elements.contains_key(element) {
+        for (element, others) in other.elements.iter() {
+            if !self.contains(element) {
                 let mut dots = Vec::new();
                 join_dots(&mut dots, mine, others, theirs);
                 self.elements.insert(element.clone(), dots);
@@ -178,12 +167,12 @@ impl Crdt for OrSet {
     }
 
     fn dots(&self, visit: &mut dyn FnMut(Dot)) {
-        self.elements.values().flatten().copied().for_each(visit);
+        self.elements.iter().flat_map(|(_, dots)| dots).copied().for_each(visit);
     }
 
     fn encode(&self, writer: &mut Writer, table: &DotTable) {
         writer.varint(self.elements.len() as u64);
-        for (element, dots) in &self.elements {
+        for (element, dots) in self.elements.sorted() {
             writer.bytes(element);
             writer.dots(dots, table);
         }
@@ -191,15 +180,16 @@ impl Crdt for OrSet {
 
     fn decode(reader: &mut Reader<'_>, table: &DotTable) -> Result<Self, DecodeError> {
         let count = reader.count("number of elements", 4)?;
-        let mut elements: BTreeMap<Box<[u8]>, Vec<Dot>> = BTreeMap::new();
+        let mut elements = Index::default();
+        let mut last: Option<&[u8]> = None;
         for _ in 0..count {
             let at = reader.at();
             let element = reader.bytes("element length", NAME_BYTES_MAX)?;
             let dots = reader.sorted_dots(table)?;
-            let ascending = elements.last_key_value().is_none_or(|(last, _)| last.as_ref() < element);
-            if !ascending || dots.is_empty() {
+            if last.is_some_and(|last| last >= element) || dots.is_empty() {
                 return Err(DecodeError::NotCanonical { what: "element", at });
             }
+            last = Some(element);
             elements.insert(element.into(), dots);
         }
         Ok(Self { elements })

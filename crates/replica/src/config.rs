@@ -13,6 +13,9 @@ pub struct Limits {
     pub pull_bytes_max: usize,
     /// Most bytes of one message with batches.
     pub message_bytes_max: usize,
+    /// Bytes of log above which what every member has is cut within a second; below, the next slice of collection does
+    /// it. On a busy node a batch that stays for longer is written to the disk twice, and taken out of it again.
+    pub log_bytes_usual: usize,
     /// Log kept for members that are away, in bytes over all replicas. Above it, what is applied here is
     /// cut within a second, and a member that lacks it must take a snapshot. Above twice of it only what applies at
     /// once is taken from others.
@@ -49,6 +52,7 @@ impl Default for Limits {
             batch_changes_max: crdt::pack::CHANGES_MAX as usize,
             pull_bytes_max: 4 << 20,
             message_bytes_max: 1 << 20,
+            log_bytes_usual: 4 << 20,
             log_bytes_max: 1 << 30,
             rows_per_step: 8,
             origin_turn_changes: 1_000,

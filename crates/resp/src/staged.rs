@@ -81,7 +81,7 @@ impl<'v> Staged<'v> {
             Kind::Set if !self.touches(key, kind) => self.base(key, kind).is_some_and(|object| object.exists()),
             Kind::Set => self.cardinality(key) > 0,
             Kind::Map if !self.touches(key, kind) => match self.base(key, kind).as_deref() {
-                Some(Object::Map(map)) => map.iter().any(|(field, object)| is_field(field.kind) && object.exists()),
+                Some(Object::Map(map)) => map.entries().any(|(field, object)| is_field(field.kind) && object.exists()),
                 _ => false,
             },
             Kind::Map => !self.fields(key).is_empty(),
@@ -205,7 +205,7 @@ impl<'v> Staged<'v> {
     pub(crate) fn fields(&self, key: &KeyName) -> Vec<Name> {
         let mut leaves: BTreeSet<(Name, Kind)> = BTreeSet::new();
         if let Some(Object::Map(map)) = self.base(key, Kind::Map).as_deref() {
-            let shown = map.iter().filter(|(field, object)| is_field(field.kind) && object.exists());
+            let shown = map.entries().filter(|(field, object)| is_field(field.kind) && object.exists());
             leaves.extend(shown.map(|(field, _)| (field.name.clone(), field.kind)));
         }
         for (field, kind, content) in self.below(key, Kind::Map) {

@@ -230,6 +230,7 @@ impl Swarm {
             beyond_gap_batches_max: small(random, 4, 40, usual.beyond_gap_batches_max),
             pull_bytes_max: small(random, 8 << 10, 64 << 10, usual.pull_bytes_max),
             message_bytes_max: small(random, 8 << 10, 32 << 10, usual.message_bytes_max),
+            log_bytes_usual: small(random, 2_000, 20_000, usual.log_bytes_usual),
             log_bytes_max: small(random, 20_000, 120_000, usual.log_bytes_max),
             rows_per_step: random.range(1, 4) as usize,
             origin_turn_changes: small(random, 5, 50, usual.origin_turn_changes),

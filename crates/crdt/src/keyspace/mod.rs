@@ -219,9 +219,11 @@ impl Keyspace {
 
     /// Asks for the records of these places, so that they come from memory side by side and not one after the other. Of
     /// use for up to [`LOOK_AHEAD`] of them, right before they are read or written.
-    pub fn look_ahead(&self, places: impl Iterator<Item = Located>) {
-        // In a loop of its own: it must be short enough for the processor to have much of it under way at once.
-        core::hint::black_box(places.fold(0, |bits, place| bits ^ self.shards[place.shard].touch(place.hash)));
+    pub fn look_ahead(&self, places: impl Iterator<Item = Located> + Clone) {
+        // Loops of their own: they must be short enough for the processor to have much of them under way at once.
+        let records = places.clone().fold(0, |bits, place| bits ^ self.shards[place.shard].touch(place.hash));
+        let objects = places.fold(0, |bits, place| bits ^ self.shards[place.shard].touch_object(place.hash));
+        core::hint::black_box(records ^ objects);
     }
 
     /// Applies one change of a batch in causal order; see [`Keyspace::apply_change`].
@@ -273,11 +275,19 @@ impl Keyspace {
         let mut key = core::mem::take(&mut self.scratch);
         key.clear();
         write_key(&mut key, kind, change.namespace, name);
-        let place = Located::new(&key);
-        let result =
-            self.edit(&key, place, kind, |object, tally| object.apply(dot, change.stamp, rest, op, place.place, tally));
+        let result = self.apply_at(&key, Located::new(&key), dot, change);
         self.scratch = key;
         result
+    }
+
+    /// As [`Keyspace::apply_change`], for a change that goes to the object whose key and place these are.
+    ///
+    /// # Errors
+    /// [`CounterOverflow`] when a sum leaves its range; the state is as before.
+    pub fn apply_at(&mut self, key: &[u8], place: Located, dot: Dot, change: &Change) -> Result<(), CounterOverflow> {
+        let Content::Op(op) = &change.content else { return Ok(()) };
+        let (Some(kind), [_, rest @ ..]) = (Key::kind_of(key), change.path.as_slice()) else { return Ok(()) };
+        self.edit(key, place, kind, |object, tally| object.apply(dot, change.stamp, rest, op, place.place, tally))
     }
 
     /// Writes the cell whose key is at hand.

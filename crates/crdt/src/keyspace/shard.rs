@@ -270,6 +270,14 @@ impl Shard {
         })
     }
 
+    /// Reads from the object behind that record, once the record is near.
+    #[inline]
+    pub(super) fn touch_object(&self, hash: u64) -> u8 {
+        let likely = self.table.find(hash, |_| true).map(|address| self.blocks.record(*address));
+        let object = likely.filter(|record| record.tag == TAG_OBJECT).map(|record| Self::slot(&record));
+        object.and_then(|slot| self.objects.get(slot as usize)).map_or(0, Object::touch)
+    }
+
     #[inline]
     fn find(&self, key: &[u8], hash: u64) -> Option<Address> {
         self.table.find(hash, |address| self.blocks.record(*address).key == key).copied()

@@ -207,7 +207,8 @@ impl Node {
             for (dot, coming) in ahead.drain(..) {
                 match coming {
                     Coming::Cell(cell, key, place) => self.absorb_cell(dot, &cell, (key, place), &mut absorbed),
-                    Coming::Change(change) => self.absorb_change(dot, &change, &mut absorbed),
+                    Coming::Change(change, Some(at)) => self.absorb_change(dot, &change, at, &mut absorbed),
+                    Coming::Change(_, None) => {}
                 }
             }
         }
@@ -234,7 +235,11 @@ impl Node {
                     let place = Located::new(&key);
                     self.absorb_cell(dot, &cell, (key, place), absorbed);
                 }
-                None => self.absorb_change(dot, change, absorbed),
+                None => {
+                    if let Some(at) = object_of(change) {
+                        self.absorb_change(dot, change, at, absorbed);
+                    }
+                }
             }
         }
     }
@@ -252,18 +257,15 @@ impl Node {
         absorbed.touched.note(key, place);
     }
 
-    fn absorb_change(&mut self, dot: Dot, change: &Change, absorbed: &mut Absorbed) {
-        let Some(key) = Key::of_change(change) else { return };
-        let bytes = key.to_bytes();
-        let place = Located::new(&bytes);
+    fn absorb_change(&mut self, dot: Dot, change: &Change, (key, place): (Vec<u8>, Located), absorbed: &mut Absorbed) {
         if leaves_remains(change) {
-            absorbed.remains.insert(key);
+            absorbed.remains.extend(Key::of_change(change));
         }
-        self.keep_preimage(&bytes, place);
-        absorbed.touched.note(bytes, place).parts.extend(part::of_change(change));
+        self.keep_preimage(&key, place);
         self.follow_stamp(change.stamp);
         // A sum that leaves its range is refused by every node alike: the sum travels with the change.
-        let _refused_everywhere = self.keyspace.apply_change(dot, change);
+        let _refused_everywhere = self.keyspace.apply_at(&key, place, dot, change);
+        absorbed.touched.note(key, place).parts.extend(part::of_change(change));
     }
 
     /// All changes of a batch are absorbed: vector, records and rows follow.
@@ -385,7 +387,7 @@ impl Node {
 /// A change of a batch, and where a cell among them goes.
 enum Coming<'a> {
     Cell(CellWrite<'a>, Vec<u8>, Located),
-    Change(Box<Change>),
+    Change(Box<Change>, Option<(Vec<u8>, Located)>),
 }
 
 impl<'a> Coming<'a> {
@@ -396,16 +398,26 @@ impl<'a> Coming<'a> {
                 let place = Located::new(&key);
                 Self::Cell(cell, key, place)
             }
-            ChangeRef::Change(change) => Self::Change(change),
+            ChangeRef::Change(change) => {
+                let at = object_of(&change);
+                Self::Change(change, at)
+            }
         }
     }
 
     fn place(&self) -> Option<Located> {
         match self {
             Self::Cell(_, _, place) => Some(*place),
-            Self::Change(_) => None,
+            Self::Change(_, at) => at.as_ref().map(|(_, place)| *place),
         }
     }
+}
+
+/// Key and place of the object that a change goes to; `None` for a change of an unknown kind.
+fn object_of(change: &Change) -> Option<(Vec<u8>, Located)> {
+    let key = Key::of_change(change)?.to_bytes();
+    let place = Located::new(&key);
+    Some((key, place))
 }
 
 /// True for a change that removes sums: what they leave behind waits for stability.

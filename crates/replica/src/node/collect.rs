@@ -13,8 +13,8 @@ use crate::message::write_vector;
 use crate::record::{Meta, RecordKey};
 use crate::time::Now;
 
-/// Least time between two cuts of a log that is over its cap. A cut walks over all streams and writes the floors down:
-/// with each batch it would cost more than the batch. Memory may exceed the cap by what comes in this time.
+/// Least time between two cuts of a long log. A cut walks over all streams and writes the floors down: with each batch it
+/// would cost more than the batch. Memory may exceed the cap by what comes in this time.
 const CUT_MS: u64 = 1_000;
 
 /// Removals whose remains wait for stability.
@@ -151,9 +151,11 @@ impl Node {
         }
     }
 
-    /// Cuts a log that is over its cap, without waiting for the next slice of collection: at most once in [`CUT_MS`].
-    pub(super) fn cut_full_log(&mut self, now: Now) {
-        if now.mono_ms >= self.cut_at_mono_ms && self.log_wants_cut() {
+    /// Cuts a long log without waiting for the next slice of collection: at most once in [`CUT_MS`].
+    pub(super) fn cut_long_log(&mut self, now: Now) {
+        let may_cut = !self.is_installing() && !self.is_joining() && !self.rebuild;
+        let is_long = may_cut && self.log.bytes() > self.setup.limits.log_bytes_usual;
+        if now.mono_ms >= self.cut_at_mono_ms && (is_long || self.log_wants_cut()) {
             self.cut_at_mono_ms = now.mono_ms + CUT_MS;
             // What every member has goes first, and this node is one of them.
             let (node, own) = (self.setup.node.clone(), self.own_row());
@@ -162,7 +164,8 @@ impl Node {
         }
     }
 
-    /// True when the log is over its cap and a cut would take something.
+    /// True when the log is over its cap and a cut would take something. Only then is there a timer for it: what every
+    /// member has is cut when something else happens, and nothing else may be there to be cut.
     fn log_wants_cut(&self) -> bool {
         let is_over = self.log.bytes() > self.setup.limits.log_bytes_max;
         is_over && !self.is_installing() && self.log.streams().any(|(replica, stream)| self.spare(replica, stream) > 0)

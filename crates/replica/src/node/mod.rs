@@ -309,7 +309,7 @@ impl Node {
         self.plan_pulls(now);
         self.apply_ready(now);
         self.work_host(now);
-        self.cut_full_log(now);
+        self.cut_long_log(now);
         self.flush();
     }
 

@@ -8,8 +8,11 @@ use crate::process::{Captured, ending_with_us, spawn_captured};
 
 /// Connections of one `redis-benchmark`.
 pub(crate) const CLIENTS: u32 = 50;
-/// Keys, members or fields that are drawn from.
+/// Keys and fields that are drawn from.
 pub(crate) const KEYS: u32 = 100_000;
+/// Members of a set that are drawn from: so many that nearly all are new. One that is there already costs Redis nothing,
+/// and a set with removals elsewhere what a new one costs.
+const MEMBERS: u32 = 1_000_000_000;
 /// Bytes of a value.
 pub(crate) const VALUE_BYTES: u32 = 32;
 
@@ -50,7 +53,7 @@ impl Load {
         command.arg("-s").arg(socket);
         for (flag, number) in [
             ("-c", u64::from(CLIENTS)),
-            ("-r", u64::from(KEYS)),
+            ("-r", u64::from(if self.test == "sadd" { MEMBERS } else { KEYS })),
             ("-d", u64::from(VALUE_BYTES)),
             ("-P", u64::from(self.pipeline)),
             ("-n", self.requests),

@@ -143,7 +143,8 @@ fn claim(run: &Run, our_load: Load, load: Load, pairs: &[(Side, Side)]) -> Claim
         better: Better::Higher,
         conditions: format!(
             "goal: 1.0 or better; redis-benchmark (one thread) over the Unix socket, {requests} requests ({} at our \
-             door), {KEYS} random keys and counters that are all there, or members of one set or fields of one map that begin empty, \
+             door), {KEYS} random keys and counters that are all there, or fields of one map that begin empty, or members of one set \
+             that are nearly all new, \
              values of {VALUE_BYTES} B; both sides on this machine, in turn, {} pairs with ratios {}, the median pair \
              is claimed; ours: durability everysec, two nodes connected over QUIC, digests equal after each load; \
              slowest of the loads: {}; hot thread at work {:.0} % of the time; redis: {SETTINGS}, two replicas over \

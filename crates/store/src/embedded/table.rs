@@ -27,12 +27,12 @@ pub(super) struct Slot {
     hash: u64,
     pub(super) key: Box<[u8]>,
     /// `None` removes what lies below.
-    pub(super) body: Option<Vec<u8>>,
+    pub(super) body: Option<Box<[u8]>>,
 }
 
 impl Slot {
     fn bytes(&self) -> usize {
-        SLOT_BYTES + self.key.len() + self.body.as_ref().map_or(0, Vec::capacity)
+        SLOT_BYTES + self.key.len() + self.body.as_ref().map_or(0, |body| body.len())
     }
 }
 
@@ -48,6 +48,8 @@ impl Table {
 
     /// Puts a body, or a removal that must hide what lies below.
     pub(super) fn put(&mut self, hash: u64, key: Vec<u8>, body: Option<Vec<u8>>) {
+        // Without the room that its writer left at its end: that would be most of it.
+        let body = body.map(Vec::into_boxed_slice);
         match self.slots.entry(hash, |slot| *slot.key == *key, |slot| slot.hash) {
             Entry::Occupied(mut entry) => {
                 let slot = entry.get_mut();
@@ -185,7 +187,7 @@ mod tests {
         put(&mut table, b"c", None);
         let seen: Vec<_> = table.sorted().iter().map(|slot| (slot.key.to_vec(), slot.body.clone())).collect();
         let expected = [(&b"a"[..], Some(&b"two"[..])), (b"b", Some(b"three")), (b"c", None)];
-        assert_eq!(seen, expected.map(|(key, body)| (key.to_vec(), body.map(<[u8]>::to_vec))));
+        assert_eq!(seen, expected.map(|(key, body)| (key.to_vec(), body.map(Box::from))));
         assert_eq!(table.present().count(), 2);
         for key in [b"a", b"b", b"c"] {
             table.forget(table.hash(key), key);

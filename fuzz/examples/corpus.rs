@@ -8,8 +8,8 @@
 use std::fs;
 use std::path::Path;
 
+use crdt::chain::Seen;
 use crdt::change::seal;
-use crdt::counter::Seen;
 use crdt::row::{ColumnDelta, RowDelta};
 use crdt::row_view::{ViewSum, Write};
 use crdt::{

@@ -6,8 +6,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crdt::chain::{Increment, Seen};
 use crdt::change::seal;
-use crdt::counter::{Increment, Seen};
 use crdt::{
     Batch, Change, Content, Dot, Envelope, Key, Keyspace, Name, Namespace, Object, Op, Place, Tally, VersionVector,
 };

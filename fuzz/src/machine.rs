@@ -76,6 +76,7 @@ fn limits() -> Limits {
         beyond_gap_batches_max: 3,
         pull_bytes_max: 2_000,
         message_bytes_max: 500,
+        log_bytes_usual: 700,
         log_bytes_max: 1_500,
         rows_per_step: 2,
         origin_turn_changes: 4,

@@ -1,5 +1,6 @@
 use super::*;
-use crate::counter::{CounterDelta, Increment, Seen};
+use crate::chain::{Increment, Seen};
+use crate::counter::CounterDelta;
 use crate::dot::Dot;
 use crate::register::RegisterDelta;
 use crate::row::{ColumnDelta, RowDelta};

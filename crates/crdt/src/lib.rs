@@ -11,6 +11,7 @@
 //! The crate is pure: no I/O, no clock, no randomness. Time and ids come in as arguments, and nothing
 //! observable depends on the order in which a map is walked.
 
+pub mod chain;
 pub mod change;
 mod changes;
 pub mod context;

@@ -13,7 +13,8 @@
 
 use std::sync::Arc;
 
-use crate::counter::{CounterDelta, GCounter, Increment, PnCounter};
+use crate::chain::Increment;
+use crate::counter::{CounterDelta, GCounter, PnCounter};
 use crate::crdt::Crdt;
 use crate::dot::Dot;
 use crate::error::{CounterOverflow, DecodeError};

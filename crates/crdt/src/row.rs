@@ -15,7 +15,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::counter::{Chain, Increment, Seen, decode_counts, encode_counts};
+use crate::chain::{Chain, Increment, Seen};
+use crate::counter::{decode_counts, encode_counts};
 use crate::crdt::{Crdt, distinct, join_dots, survives};
 use crate::dot::Dot;
 use crate::error::{CounterOverflow, DecodeError};

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::counter::{Increment, Seen};
+use crate::chain::{Increment, Seen};
 use crate::crdt::Crdt;
 use crate::dot::{Dot, ReplicaId};
 use crate::error::{CounterOverflow, DecodeError};

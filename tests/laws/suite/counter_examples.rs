@@ -1,7 +1,8 @@
 //! Runs and bytes that once gave a wrong answer, shrunk, and limits that random runs do not reach.
 
+use crdt::chain::{Increment, Seen};
 use crdt::change::{MAC_BYTES, seal};
-use crdt::counter::{CounterDelta, Increment, Seen};
+use crdt::counter::CounterDelta;
 use crdt::object::{MapDelta, PATH_DEPTH_MAX};
 use crdt::pack::{DotTable, Reader, Writer};
 use crdt::register::RegisterDelta;

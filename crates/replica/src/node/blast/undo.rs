@@ -315,7 +315,7 @@ impl Undo<'_> {
             return Ok(());
         };
         let removed = current.remove().unwrap_or_default().removes;
-        let is_own = |seen: &crdt::counter::Seen| self.is_cancelled(&seen.birth) && self.is_cancelled(&seen.tip);
+        let is_own = |seen: &crdt::chain::Seen| self.is_cancelled(&seen.birth) && self.is_cancelled(&seen.tip);
         if !before.exists() && !removed.is_empty() && removed.iter().all(is_own) {
             // Nobody else has counted in it: it goes as a whole.
             let delta = crdt::counter::CounterDelta { removes: removed, add: None };

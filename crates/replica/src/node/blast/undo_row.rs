@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crdt::counter::Increment;
+use crdt::chain::Increment;
 use crdt::row::{ColumnDelta, ColumnName, RowDelta};
 use crdt::{Content, Dot, Hlc, Object, Op, Row};
 

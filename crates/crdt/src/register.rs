@@ -12,12 +12,12 @@
 //!   Vectors" (2010), for keeping siblings.
 
 use crate::crdt::{Crdt, distinct, survives};
-use crate::dot::Dot;
+use crate::dot::{Dot, ReplicaId};
 use crate::error::{CounterOverflow, DecodeError};
 use crate::fingerprint::{Leaf, Place, Tally};
 use crate::hlc::{Hlc, write_stamp};
 use crate::mutant::{Mutant, active};
-use crate::pack::{DotTable, Reader, Writer};
+use crate::pack::{CHANGES_MAX, DotTable, Reader, SEQ_MAX, ValueRef, Writer};
 use crate::value::Value;
 use crate::vector::Covers;
 
@@ -148,6 +148,25 @@ impl Register {
         writer.raw(value);
         writer.dots(&[], &table);
         writer.into_bytes()
+    }
+
+    /// Dot, stamp and value in the canonical bytes of an object that is a register with one plain entry, without making
+    /// the object; `None` for any other bytes.
+    pub fn read_single(bytes: &[u8]) -> Option<(Dot, Hlc, ValueRef<'_>)> {
+        let mut reader = Reader::new(bytes);
+        let expect = |reader: &mut Reader<'_>, byte| (reader.byte().ok()? == byte).then_some(());
+        expect(&mut reader, 1)?;
+        let replica = ReplicaId::from_bytes(reader.array().ok()?);
+        let seq = reader.bounded("sequence", SEQ_MAX).ok().filter(|seq| *seq > 0)?;
+        expect(&mut reader, 1)?;
+        // The one replica of the table, and the greatest sequence that it names.
+        expect(&mut reader, 0)?;
+        let index = reader.bounded("index of a change", (CHANGES_MAX - 1).into()).ok()? as u32;
+        let stamp = Hlc(reader.varint().ok()?);
+        let value = reader.value_ref().ok()?;
+        expect(&mut reader, 0)?;
+        reader.finish().ok()?;
+        Some((Dot { replica, seq, index }, stamp, value))
     }
 
     /// What a writer has seen: dots of the shown value and of every known value equal to it, retired or
@@ -314,7 +333,7 @@ impl Crdt for Register {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dot::ReplicaId;
+    use crate::object::{Kind, Object};
 
     /// Reads a register with these values, by index of the change and stamp, and these retired ones.
     fn read(values: &[(u32, u64)], retired: &[u32]) -> Result<Register, DecodeError> {
@@ -339,5 +358,37 @@ mod tests {
     fn only_a_value_that_is_there_can_be_retired() {
         assert!(read(&[(2, 9), (1, 5)], &[1, 2]).is_ok());
         assert!(matches!(read(&[(2, 9), (1, 5)], &[0]), Err(DecodeError::Invalid { what: "retired value", .. })));
+    }
+    #[test]
+    fn a_plain_entry_is_read_from_just_the_bytes_of_its_object() {
+        let values =
+            [Value::Null, Value::from(7_u64), Value::from(-7_i64), Value::from("x"), Value::from(&*"y".repeat(300))];
+        for value in values {
+            let dot = Dot::new(ReplicaId(9), 300, 7);
+            let entry = Entry { dot, stamp: Hlc(1 << 50), value: value.clone() };
+            let bytes = Object::Register(Register::from_single(entry)).to_bytes();
+            assert_eq!(Register::read_single(&bytes), Some((dot, Hlc(1 << 50), ValueRef::from(&value))));
+            // Whatever else is made of them is read just where the object is, and as the same.
+            for at in 0..bytes.len() {
+                for byte in 0..=u8::MAX {
+                    let mut other = bytes.clone();
+                    other[at] = byte;
+                    assert_same_reading(&other);
+                }
+                assert_same_reading(&bytes[..at]);
+            }
+            assert_same_reading(&[&bytes[..], &[0]].concat());
+        }
+        assert_same_reading(&Object::Register(Register::default()).to_bytes());
+    }
+
+    fn assert_same_reading(bytes: &[u8]) {
+        let object = Object::from_bytes(Kind::Register, bytes).ok();
+        let single = object.as_ref().and_then(|object| match object {
+            Object::Register(register) => register.as_single(),
+            _ => None,
+        });
+        let expected = single.map(|entry| (entry.dot, entry.stamp, ValueRef::from(&entry.value)));
+        assert_eq!(Register::read_single(bytes), expected, "{bytes:02x?}");
     }
 }

@@ -150,8 +150,8 @@ pub enum Report {
     },
     /// A snapshot was taken over.
     SnapshotInstalled {
-        /// True when it was joined into our state, false when it replaced it.
-        joined: bool,
+        /// What it did to our state.
+        how: Installed,
     },
     /// On equal vectors the digests differ, and both sides' own checks pass.
     Diverged {
@@ -197,6 +197,17 @@ pub enum Report {
         /// Remains collected.
         collected: u64,
     },
+}
+
+/// What a snapshot did to the state of the node that took it over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Installed {
+    /// It was staged as a whole, then joined.
+    Joined,
+    /// There was no state: it was joined as it came.
+    AsItCame,
+    /// It replaced a damaged state.
+    Replaced,
 }
 
 /// Why a replica id was minted.

@@ -18,7 +18,7 @@ pub mod time;
 pub mod topology;
 
 pub use config::{Intervals, Limits};
-pub use effect::{Effect, MintReason, Report};
+pub use effect::{Effect, Installed, MintReason, Report};
 pub use epoch::{Epoch, Member, SignedEpoch};
 pub use node::{
     Action, Blast, BlastEnd, BlastView, CommitError, Continuity, GATHERED_BYTES_MAX, GATHERED_CHANGES_MAX, Gauges,

@@ -1,11 +1,13 @@
 //! Snapshots: what stands in a chunk, and how a donor keeps its cut while it goes on.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crdt::error::DecodeError;
 use crdt::keyspace::SHARDS;
 use crdt::pack::{Reader, Writer};
-use crdt::{Covers, Hlc, Key, Keyspace, Object, VersionVector};
+use crdt::register::{Entry, Register};
+use crdt::{CellWrite, Covers, Dot, Hlc, Key, Keyspace, Kind, Located, Object, VersionVector};
 
 use crate::log::{ChainHash, chain_hash};
 use crate::message::{Chunk, Manifest, read_array, read_vector, write_vector};
@@ -17,12 +19,67 @@ pub(crate) fn position(key: &Key) -> Position {
     (key.shard() as u32, key.to_bytes())
 }
 
+/// How many chunks a receiver asks for before the first of them is durable there, and how many a donor keeps: what a
+/// crash or a broken link takes away is among these.
+pub(crate) const CHUNKS_AHEAD: u32 = 8;
+
+/// Borrowed from a chunk that is read, owned by one that is made.
+type Bytes<'a> = Cow<'a, [u8]>;
+
 /// What a chunk holds: every object behind `after` and up to `until`.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct ChunkContent {
+pub(crate) struct ChunkContent<'a> {
     pub(crate) after: Option<Position>,
     pub(crate) until: Option<Position>,
-    pub(crate) objects: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Key and object, in their bytes.
+    pub(crate) objects: Vec<(Bytes<'a>, Bytes<'a>)>,
+}
+
+/// An object of a chunk.
+pub(crate) enum Incoming<'a> {
+    /// A register with one plain entry, as the write that made it: nearly all objects are such.
+    Cell(&'a [u8], Dot, CellWrite<'a>),
+    /// Any other.
+    Object(Key, Object),
+}
+
+impl<'a> Incoming<'a> {
+    fn read(key: &'a [u8], object: &'a [u8]) -> Result<Self, DecodeError> {
+        let (kind, namespace, name) = Key::split(key)?;
+        if kind == Kind::Register
+            && let Some((dot, stamp, value)) = Register::read_single(object)
+        {
+            return Ok(Self::Cell(key, dot, CellWrite { namespace, name, stamp, replaces: None, value }));
+        }
+        Ok(Self::Object(Key::new(namespace, kind, name), Object::from_bytes(kind, object)?))
+    }
+
+    fn is_covered(&self, cut: &VersionVector) -> bool {
+        match self {
+            Self::Cell(_, dot, _) => cut.covers(dot),
+            Self::Object(_, object) => {
+                let mut covered = true;
+                object.dots(&mut |dot| covered &= cut.covers(&dot));
+                covered
+            }
+        }
+    }
+
+    fn key(&self) -> Key {
+        match self {
+            Self::Cell(_, _, cell) => Key::new(cell.namespace, Kind::Register, cell.name),
+            Self::Object(key, _) => key.clone(),
+        }
+    }
+
+    fn into_object(self) -> Object {
+        match self {
+            Self::Cell(_, dot, CellWrite { stamp, value, .. }) => {
+                Object::Register(Register::from_single(Entry { dot, stamp, value: value.into_owned() }))
+            }
+            Self::Object(_, object) => object,
+        }
+    }
 }
 
 fn write_position(writer: &mut Writer, position: Option<&Position>) {
@@ -41,7 +98,7 @@ fn read_position(reader: &mut Reader<'_>) -> Result<Option<Position>, DecodeErro
     Ok(Some((shard, reader.bytes("bytes of a key", 1 << 20)?.to_vec())))
 }
 
-impl ChunkContent {
+impl<'a> ChunkContent<'a> {
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let mut writer = Writer::new();
         write_position(&mut writer, self.after.as_ref());
@@ -54,14 +111,14 @@ impl ChunkContent {
         writer.into_bytes()
     }
 
-    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
+    pub(crate) fn from_bytes(bytes: &'a [u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(bytes);
         let (after, until) = (read_position(&mut reader)?, read_position(&mut reader)?);
         let count = reader.count("number of objects", 4)?;
         let mut objects = Vec::with_capacity(count);
         for _ in 0..count {
-            let key = reader.bytes("bytes of a key", 1 << 20)?.to_vec();
-            objects.push((key, reader.bytes("bytes of an object", usize::MAX)?.to_vec()));
+            let key = reader.bytes("bytes of a key", 1 << 20)?;
+            objects.push((key.into(), reader.bytes("bytes of an object", usize::MAX)?.into()));
         }
         reader.finish()?;
         Ok(Self { after, until, objects })
@@ -71,17 +128,14 @@ impl ChunkContent {
     ///
     /// SUBTLE: a dot beyond the cut would be shown although its batch is not applied. A local write over it
     /// would name it, and its own context could not cover it.
-    pub(crate) fn read_objects(&self, cut: &VersionVector) -> Result<BTreeMap<Key, Object>, DecodeError> {
-        let mut objects = BTreeMap::new();
+    pub(crate) fn read_objects(&self, cut: &VersionVector) -> Result<Vec<Incoming<'_>>, DecodeError> {
+        let mut objects = Vec::with_capacity(self.objects.len());
         for (key, object) in &self.objects {
-            let key = Key::from_bytes(key)?;
-            let object = Object::from_bytes(key.kind, object)?;
-            let mut covered = true;
-            object.dots(&mut |dot| covered &= cut.covers(&dot));
-            if !covered {
+            let incoming = Incoming::read(key, object)?;
+            if !incoming.is_covered(cut) {
                 return Err(DecodeError::Invalid { what: "dot beyond the cut of a snapshot", at: 0 });
             }
-            objects.insert(key, object);
+            objects.push(incoming);
         }
         Ok(objects)
     }
@@ -104,6 +158,15 @@ pub(crate) fn content_hash(content: &[u8]) -> ChainHash {
     chain_hash(&ChainHash::default(), content)
 }
 
+/// Why a donor cannot give a chunk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum NoChunk {
+    /// It was taken, and those behind it as well.
+    Given,
+    /// This is no place of the snapshot that is being given: it begins anew.
+    FromTheBeginning,
+}
+
 /// A snapshot that is being given away. The cut stays what it was: an object that changes before it was
 /// sent is kept as it stood.
 #[derive(Debug)]
@@ -112,7 +175,8 @@ pub(crate) struct Donor {
     sent_until: Option<Position>,
     next_place: u32,
     finished: bool,
-    last: Option<Chunk>,
+    /// The chunks that were given last.
+    recent: VecDeque<Chunk>,
     preimages: BTreeMap<Position, Option<Vec<u8>>>,
     preimage_bytes: usize,
 }
@@ -124,7 +188,7 @@ impl Donor {
             sent_until: None,
             next_place: 0,
             finished: false,
-            last: None,
+            recent: VecDeque::new(),
             preimages: BTreeMap::new(),
             preimage_bytes: 0,
         }
@@ -137,11 +201,6 @@ impl Donor {
     /// True when the last chunk was cut.
     pub(crate) fn is_finished(&self) -> bool {
         self.finished
-    }
-
-    /// The place of the chunk that is cut next.
-    pub(crate) fn next_place(&self) -> u32 {
-        self.next_place
     }
 
     /// True while the object is to be kept as it was, should it change.
@@ -161,51 +220,68 @@ impl Donor {
         self.preimages.insert(position, object.clone());
     }
 
-    /// The chunk at `place`: the next one, or the last one again. `None` for any other.
-    pub(crate) fn chunk(&mut self, place: u32, keyspace: &Keyspace, bytes_max: usize) -> Option<Chunk> {
-        if let Some(last) = self.last.as_ref().filter(|last| last.place == place) {
-            return Some(last.clone());
+    /// The chunk at `place` with those before it that were not given yet, or one of the last ones again. Nothing behind
+    /// the end of the snapshot.
+    pub(crate) fn chunks(&mut self, place: u32, keyspace: &Keyspace, bytes_max: usize) -> Result<Vec<Chunk>, NoChunk> {
+        if let Some(again) = self.recent.iter().find(|chunk| chunk.place == place) {
+            return Ok(vec![again.clone()]);
         }
-        if place != self.next_place || self.finished {
-            return None;
+        if place < self.next_place {
+            return Err(if place == 0 { NoChunk::FromTheBeginning } else { NoChunk::Given });
         }
-        let content = self.next_content(keyspace, bytes_max);
-        self.sent_until.clone_from(&content.until);
-        self.finished = content.until.is_none();
-        self.next_place += 1;
-        self.forget_sent();
-        let bytes = content.to_bytes();
-        let (id, last) = (self.manifest.id, self.finished);
-        let chunk = Chunk { id, place, last, hash: content_hash(&bytes), content: bytes };
-        self.last = Some(chunk.clone());
-        Some(chunk)
+        if place - self.next_place >= CHUNKS_AHEAD {
+            return Err(NoChunk::FromTheBeginning);
+        }
+        let mut chunks = Vec::new();
+        while self.next_place <= place && !self.finished {
+            chunks.push(self.next_chunk(keyspace, bytes_max));
+        }
+        Ok(chunks)
     }
 
-    fn next_content(&self, keyspace: &Keyspace, bytes_max: usize) -> ChunkContent {
+    fn next_chunk(&mut self, keyspace: &Keyspace, bytes_max: usize) -> Chunk {
+        let content = self.next_content(keyspace, bytes_max);
+        let bytes = content.to_bytes();
+        self.sent_until = content.until;
+        self.finished = self.sent_until.is_none();
+        let (id, place, last) = (self.manifest.id, self.next_place, self.finished);
+        self.next_place += 1;
+        self.forget_sent();
+        let chunk = Chunk { id, place, last, hash: content_hash(&bytes), content: bytes };
+        if self.recent.len() == CHUNKS_AHEAD as usize {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(chunk.clone());
+        chunk
+    }
+
+    fn next_content(&self, keyspace: &Keyspace, bytes_max: usize) -> ChunkContent<'static> {
         let after = self.sent_until.clone();
         let mut content = ChunkContent { after: after.clone(), until: None, objects: Vec::new() };
         let mut bytes = 0;
-        let first = after.as_ref().map_or(0, |(shard, _)| *shard);
+        let (first, given) = after.unwrap_or_default();
         for shard in first..SHARDS as u32 {
-            let present = keyspace.shard_keys(shard as usize).into_iter().map(|key| key.to_bytes());
+            let mut keys = keyspace.shard_key_bytes(shard as usize);
             let range = (shard, Vec::new())..(shard + 1, Vec::new());
-            let kept = self.preimages.range(range).map(|((_, key), _)| key.clone());
-            let keys: BTreeSet<Vec<u8>> = present.chain(kept).collect();
-            for key in keys {
-                let position = (shard, key);
-                if after.as_ref().is_some_and(|after| position <= *after) {
-                    continue;
-                }
+            let mut kept = self.preimages.range(range).map(|((_, key), _)| key.as_slice()).peekable();
+            if kept.peek().is_some() {
+                keys.extend(kept);
+                keys.sort_unstable();
+                keys.dedup();
+            }
+            let begin = if shard == first { keys.partition_point(|key| *key <= given.as_slice()) } else { 0 };
+            for key in &keys[begin..] {
                 if bytes >= bytes_max {
                     return content;
                 }
+                let position = (shard, key.to_vec());
                 let object = match self.preimages.get(&position) {
                     Some(kept) => kept.clone(),
-                    None => Key::from_bytes(&position.1).ok().and_then(|key| Some(keyspace.object(&key)?.to_bytes())),
+                    None => keyspace.object_bytes(key, Located::new(key)),
                 };
                 if let Some(object) = object {
-                    bytes += object.len() + position.1.len();
-                    content.objects.push((position.1.clone(), object));
+                    bytes += object.len() + key.len();
+                    content.objects.push((key.to_vec().into(), object.into()));
                 }
                 content.until = Some(position);
             }
@@ -233,11 +309,13 @@ impl Donor {
 pub(crate) struct Install {
     pub(crate) peer: String,
     pub(crate) manifest: Manifest,
-    /// Chunks that are staged.
+    /// Chunks that came and were written down.
     pub(crate) staged: u32,
+    /// Those of them that are durable. After a start, all.
+    pub(crate) durable: u32,
     /// True when the last chunk is staged.
     pub(crate) complete: bool,
-    /// Chunks that are joined; `None` while chunks are still fetched.
+    /// Chunks that are joined; `None` while they are only staged.
     pub(crate) joined: Option<u32>,
     /// True when the state is replaced because it is damaged.
     pub(crate) replace: bool,
@@ -274,19 +352,22 @@ impl Install {
         let complete = reader.byte()? == 1;
         let joined = reader.varint()?.checked_sub(1).map(|joined| joined as u32);
         let replace = reader.byte()? == 1;
-        Ok(Self { peer, manifest: Manifest { id, cut, clock, hashes }, staged, complete, joined, replace })
+        let manifest = Manifest { id, cut, clock, hashes };
+        Ok(Self { peer, manifest, staged, durable: staged, complete, joined, replace })
     }
 }
 
 /// Joins one chunk into the state; returns the keys that may have changed.
 pub(crate) fn join_chunk(
     keyspace: &mut Keyspace,
-    content: &ChunkContent,
+    content: &ChunkContent<'_>,
     mine: &VersionVector,
     theirs: &VersionVector,
     replace: bool,
 ) -> Result<BTreeSet<Key>, DecodeError> {
     let incoming = content.read_objects(theirs)?;
+    let incoming: BTreeMap<Key, Object> =
+        incoming.into_iter().map(|object| (object.key(), object.into_object())).collect();
     let mut touched: BTreeSet<Key> = content.keys_in_range(keyspace).into_iter().collect();
     touched.extend(incoming.keys().cloned());
     for key in &touched {
@@ -331,8 +412,12 @@ mod tests {
         let mut taken = Keyspace::new();
         let mut place = 0;
         loop {
-            let chunk = donor.chunk(place, &donor_state, 500).expect("the next chunk is there");
-            assert_eq!(donor.chunk(place, &donor_state, 500), Some(chunk.clone()), "the last chunk can be had again");
+            let chunks = donor.chunks(place, &donor_state, 500).expect("the next chunk is there");
+            let [chunk] = chunks.as_slice() else { panic!("one chunk was asked for") };
+            for again in place.saturating_sub(CHUNKS_AHEAD - 1)..place {
+                let again = donor.chunks(again, &donor_state, 500).expect("the last chunks can be had again");
+                assert_eq!(again.len(), 1);
+            }
             let content = ChunkContent::from_bytes(&chunk.content).expect("own bytes");
             join_chunk(&mut taken, &content, &VersionVector::new(), &cut, false).expect("own objects");
             let changed = (place as usize * 7) % 300;
@@ -356,7 +441,8 @@ mod tests {
         write(&mut state, 6, "k", "x", vec![]);
         let key = Key::new(Namespace(0), Kind::Register, "k");
         let object = state.object(&key).expect("just written").to_bytes();
-        let content = ChunkContent { after: None, until: None, objects: vec![(key.to_bytes(), object)] };
+        let objects = vec![(key.to_bytes().into(), object.into())];
+        let content = ChunkContent { after: None, until: None, objects };
         let cut = |seq| [(ReplicaId(1), seq)].into_iter().collect::<VersionVector>();
         assert!(content.read_objects(&cut(6)).is_ok());
         let refused = content.read_objects(&cut(5));

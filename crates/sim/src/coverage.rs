@@ -129,6 +129,8 @@ kinds! {
         LogCatchUp,
         /// A snapshot was joined.
         SnapshotJoined,
+        /// A blank node joined a snapshot as it came.
+        SnapshotAsItCame,
         /// A snapshot replaced a state.
         SnapshotReplaced,
         /// A snapshot ended early and went on or started over.

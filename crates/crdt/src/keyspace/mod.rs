@@ -68,6 +68,15 @@ impl Key {
     /// # Errors
     /// [`DecodeError`] for bytes that name no object.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let (kind, namespace, name) = Self::split(bytes)?;
+        Ok(Self::new(namespace, kind, name))
+    }
+
+    /// As [`Key::from_bytes`], with the name where it stands.
+    ///
+    /// # Errors
+    /// [`DecodeError`] for bytes that name no object.
+    pub fn split(bytes: &[u8]) -> Result<(Kind, Namespace, &[u8]), DecodeError> {
         let mut reader = Reader::new(bytes);
         let kind = Kind::from_code(reader.byte()?).ok_or(DecodeError::Invalid { what: "type", at: 0 })?;
         let namespace = Namespace(reader.bounded("namespace", u32::MAX.into())? as u32);
@@ -75,7 +84,7 @@ impl Key {
         if value > bound {
             return Err(DecodeError::Limit { what: "name length", value, bound });
         }
-        Ok(Self::new(namespace, kind, reader.raw(reader.left())?))
+        Ok((kind, namespace, reader.raw(reader.left())?))
     }
 
     /// The shard that holds the object.
@@ -409,9 +418,14 @@ impl Keyspace {
 
     /// Keys of one shard, in the order of their bytes.
     pub fn shard_keys(&self, shard: usize) -> Vec<Key> {
+        self.shard_key_bytes(shard).into_iter().filter_map(|key| Key::from_bytes(key).ok()).collect()
+    }
+
+    /// The bytes of the keys of one shard, in order.
+    pub fn shard_key_bytes(&self, shard: usize) -> Vec<&[u8]> {
         let mut keys: Vec<&[u8]> = self.shards[shard].keys().collect();
         keys.sort_unstable();
-        keys.into_iter().filter_map(|key| Key::from_bytes(key).ok()).collect()
+        keys
     }
 
     /// All keys, in the order of shards and inside a shard in that of their bytes.

@@ -283,7 +283,13 @@ pub const SETTINGS: &[Setting] = &[
         "changes",
         "Applied of one origin before it is another's turn.",
     ),
-    bytes("limits.chunk_bytes_max", "262144", 4 * KIB, 8 * MIB, "One chunk of a snapshot."),
+    bytes(
+        "limits.chunk_bytes_max",
+        "262144",
+        4 * KIB,
+        2 * MIB,
+        "One chunk of a snapshot; eight are on their way at once.",
+    ),
     bytes(
         "limits.snapshot_preimage_bytes_max",
         "67108864",

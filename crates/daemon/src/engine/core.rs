@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use crdt::BatchId;
-use replica::{CommitError, Effect, Intent, Node, PeerView, Report, Ticket};
+use replica::{CommitError, Effect, Installed, Intent, Node, PeerView, Report, Ticket};
 use resp::{Call, ErrorReply, Reply, View};
 use store::{Completion, StoreError};
 use transport::{Event, Lane};
@@ -343,8 +343,8 @@ impl Core {
             Report::Diverged { .. } => figures.diverged += 1,
             Report::BufferFull => figures.overflow_episodes += 1,
             Report::LogCut { .. } => figures.log_cuts += 1,
-            Report::SnapshotInstalled { joined: true } => figures.snapshots_joined += 1,
-            Report::SnapshotInstalled { joined: false } => figures.snapshots_replaced += 1,
+            Report::SnapshotInstalled { how: Installed::Joined | Installed::AsItCame } => figures.snapshots_joined += 1,
+            Report::SnapshotInstalled { how: Installed::Replaced } => figures.snapshots_replaced += 1,
             Report::SnapshotInterrupted { .. } => figures.snapshots_interrupted += 1,
             Report::Collected { attempted, collected } => {
                 figures.gc_attempted += attempted;

@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use replica::{MintReason, Report};
+use replica::{Installed, MintReason, Report};
 
 use crate::log::{Level, Log};
 
@@ -90,8 +90,12 @@ pub(super) fn log(log: &Log, report: &Report) {
         Report::SnapshotInterrupted { peer } => {
             line(warn, "a snapshot was given up; it is started over if it is still needed", &[("peer", peer)])
         }
-        Report::SnapshotInstalled { joined } => {
-            let how = if *joined { "joined" } else { "replaced" };
+        Report::SnapshotInstalled { how } => {
+            let how = match how {
+                Installed::Joined => "it was joined into what was here",
+                Installed::AsItCame => "it was joined as it came, because nothing was here",
+                Installed::Replaced => "it replaced what was here",
+            };
             line(info, "a snapshot was taken over", &[("how", &how)])
         }
         Report::Diverged { peer, shard } => line(

@@ -333,7 +333,7 @@ impl Node {
         self.put_meta(Meta::Applied, writer.into_bytes());
     }
 
-    fn put_object(&mut self, key: Vec<u8>, place: Located) {
+    pub(super) fn put_object(&mut self, key: Vec<u8>, place: Located) {
         let object = self.keyspace.object_bytes(&key, place);
         self.put(RecordKey::Object(key), object);
     }

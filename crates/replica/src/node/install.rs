@@ -1,4 +1,4 @@
-//! Snapshots between nodes: asking, giving, staging, joining.
+//! Snapshots from others: asking, staging, joining. Giving them is in `give.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,18 +7,22 @@ use crdt::pack::Writer;
 use crdt::{Key, Located, ReplicaId, VersionVector};
 
 use super::{Node, Then};
-use crate::effect::{Effect, Report};
-use crate::message::{Chunk, Manifest, Message, write_vector};
+use crate::effect::{Effect, Installed, Report};
+use crate::message::{Chunk, Manifest, Message};
 use crate::record::{Found, Meta, RecordKey};
-use crate::snapshot::{ChunkContent, Donor, Install, content_hash, join_chunk};
+use crate::snapshot::{CHUNKS_AHEAD, ChunkContent, Incoming, Install, content_hash, join_chunk};
 use crate::time::Now;
 
-/// A snapshot or a chunk was asked for and has not come yet.
+/// A snapshot or chunks were asked for and have not come yet.
 #[derive(Clone, Debug)]
 pub(crate) struct Asked {
     peer: String,
     deadline_mono_ms: u64,
     awaits: Awaits,
+    /// The place behind the last chunk that was asked for.
+    until: u32,
+    /// Chunks that came before their turn.
+    early: BTreeMap<u32, Chunk>,
 }
 
 /// What must happen for a snapshot to go on.
@@ -26,7 +30,7 @@ pub(crate) struct Asked {
 enum Awaits {
     /// The donor answers.
     Answer,
-    /// What came is staged durably: only then is the next chunk asked for.
+    /// What came becomes durable: only then are more chunks asked for.
     Disk,
     /// The donor is heard again: the link broke, and nothing has come since.
     Return,
@@ -63,14 +67,29 @@ impl Node {
         self.send_want(peer);
     }
 
-    /// Asks for what comes next: a snapshot, or a chunk of the one that is being taken.
+    /// Asks for what comes next: a snapshot, or chunks of the one that is being taken.
     fn send_want(&mut self, peer: &str) {
         let message = match &self.install {
-            Some(install) => Message::WantChunk(install.manifest.id, install.staged),
+            Some(_) => return self.ask_ahead(peer),
             None if self.rebuild => Message::WantSnapshot(self.least_cut()),
             None => Message::WantSnapshot(VersionVector::new()),
         };
         self.send(peer, &message);
+    }
+
+    /// Asks for the chunks that were not asked for yet, as far ahead of what is durable as the donor keeps them.
+    fn ask_ahead(&mut self, peer: &str) {
+        let (Some(install), Some(asked)) = (&self.install, &mut self.install_asked) else { return };
+        if install.complete {
+            return;
+        }
+        let (id, until) = (install.manifest.id, install.durable + CHUNKS_AHEAD);
+        let places = asked.until.max(install.staged)..until;
+        let places: Vec<u32> = places.filter(|place| !asked.early.contains_key(place)).collect();
+        asked.until = asked.until.max(until);
+        for place in places {
+            self.send(peer, &Message::WantChunk(id, place));
+        }
     }
 
     /// What a snapshot must hold that replaces a damaged state: what was applied, what the log no longer has, and all
@@ -88,7 +107,9 @@ impl Node {
 
     fn asked(&mut self, now: Now, peer: &str) {
         let deadline_mono_ms = now.mono_ms + self.setup.intervals.retry_ms;
-        self.install_asked = Some(Asked { peer: peer.to_owned(), deadline_mono_ms, awaits: Awaits::Answer });
+        let peer = peer.to_owned();
+        self.install_asked =
+            Some(Asked { peer, deadline_mono_ms, awaits: Awaits::Answer, until: 0, early: BTreeMap::new() });
     }
 
     /// After a restart in the middle of a snapshot its donor is waited for, as after a broken link.
@@ -100,92 +121,6 @@ impl Node {
         }
     }
 
-    /// Gives snapshots that were asked for, once everything in them is durable here.
-    pub(super) fn give_snapshots(&mut self) {
-        let busy = self.is_joining() || self.rebuild || self.gate.is_waiting() || !self.records.is_empty();
-        if busy || self.wanted_snapshots.is_empty() {
-            return;
-        }
-        for (peer, at_least) in core::mem::take(&mut self.wanted_snapshots) {
-            if !self.applied.dominates(&at_least) {
-                continue;
-            }
-            // Asked twice: the cut that is being given serves both.
-            let serves = |donor: &&Donor| !donor.is_finished() && donor.manifest.cut.dominates(&at_least);
-            if let Some(donor) = self.donors.get(&peer).filter(serves) {
-                let manifest = donor.manifest.clone();
-                self.send(&peer, &Message::Manifest(manifest));
-                continue;
-            }
-            if !self.brakes.is_empty() {
-                // The state holds what must not be sent yet.
-                self.wanted_snapshots.insert(peer, at_least);
-                continue;
-            }
-            self.snapshots_given += 1;
-            let cut = self.applied.clone();
-            // Two snapshots have one id only if they are the same, also over a restart of the donor.
-            let mut writer = Writer::new();
-            writer.raw(&self.replica().to_bytes());
-            writer.varint(self.snapshots_given);
-            write_vector(&mut writer, &cut);
-            let id = u128::from_be_bytes(content_hash(&writer.into_bytes())) as u64;
-            let hash = |replica| self.log.stream(replica).and_then(|stream| stream.hash_at(cut.seq(replica)));
-            let hashes = cut.iter().filter_map(|(replica, _)| Some((replica, hash(replica)?))).collect();
-            let manifest = Manifest { id, cut, clock: self.clock.last(), hashes };
-            self.donors.insert(peer.clone(), Donor::new(manifest.clone()));
-            self.send(&peer, &Message::Manifest(manifest));
-        }
-    }
-
-    pub(super) fn give_chunk(&mut self, now: Now, to: &str, id: u64, place: u32) {
-        let bytes_max = self.setup.limits.chunk_bytes_max;
-        let donor = self.donors.get_mut(to).filter(|donor| donor.manifest.id == id);
-        if donor.as_ref().is_some_and(|donor| 0 < place && place.saturating_add(1) < donor.next_place()) {
-            // Late, and the answer was taken already; or its store went back, and it needs what cannot be given again.
-            // It knows which.
-            return self.send(to, &Message::SnapshotGone(id, place));
-        }
-        let message = match donor.and_then(|donor| donor.chunk(place, &self.keyspace, bytes_max)) {
-            Some(chunk) => {
-                self.carried(now, to, chunk.content.len());
-                Message::Chunk(chunk)
-            }
-            None => {
-                self.donors.retain(|peer, donor| peer != to || donor.manifest.id != id);
-                Message::SnapshotGone(id, place)
-            }
-        };
-        self.send(to, &message);
-    }
-
-    /// An object is about to change: snapshots that are being given keep it as it was.
-    pub(super) fn keep_preimage(&mut self, key: &[u8], place: Located) {
-        if !self.donors.is_empty()
-            && let Ok(named) = Key::from_bytes(key)
-            && self.donors.values().any(|donor| donor.wants(&named))
-        {
-            let before = self.keyspace.object_bytes(key, place);
-            self.keep_preimage_as(&named, before);
-        }
-    }
-
-    /// An object's bytes as they are now, if a snapshot is being given.
-    pub(super) fn preimage(&self, key: &Key) -> Option<Vec<u8>> {
-        if self.donors.is_empty() {
-            return None;
-        }
-        let key = key.to_bytes();
-        self.keyspace.object_bytes(&key, Located::new(&key))
-    }
-
-    /// An object changed: snapshots that are being given keep the bytes that it had.
-    pub(super) fn keep_preimage_as(&mut self, key: &Key, before: Option<Vec<u8>>) {
-        let bytes_max = self.setup.limits.snapshot_preimage_bytes_max;
-        self.donors.values_mut().for_each(|donor| donor.keep(key, &before));
-        self.donors.retain(|_, donor| donor.preimage_bytes() <= bytes_max);
-    }
-
     pub(super) fn take_manifest(&mut self, now: Now, from: &str, manifest: Manifest) {
         let awaited = self.install_asked.as_ref().is_some_and(|asked| asked.peer == from);
         if !awaited || self.install.is_some() {
@@ -195,61 +130,119 @@ impl Node {
             return;
         }
         let replace = self.rebuild || active(Mutant::SnapshotReplacesMember);
-        let install = Install { peer: from.to_owned(), manifest, staged: 0, complete: false, joined: None, replace };
+        let joined = (!self.rebuild && self.is_blank()).then_some(0);
+        let (peer, staged, durable, complete) = (from.to_owned(), 0, 0, false);
+        let install = Install { peer, manifest, staged, durable, complete, joined, replace };
         self.put_meta(Meta::Install, install.to_bytes());
         self.install = Some(install);
-        self.want_chunk(now);
+        self.asked(now, from);
+        self.ask_ahead(from);
     }
 
-    fn want_chunk(&mut self, now: Now) {
-        let Some(install) = &self.install else { return };
-        let peer = install.peer.clone();
-        self.asked(now, &peer);
-        if self.links.get(&peer).is_some_and(|link| link.ready) {
-            self.send_want(&peer);
-        } else {
-            // The link broke while the last chunk was being staged.
-            self.install_lost(now, &peer);
-        }
+    /// True for a node that holds nothing and has written nothing. It joins chunks as they come: there is no state that
+    /// half a snapshot could harm.
+    fn is_blank(&self) -> bool {
+        self.applied.is_empty() && self.log.head(self.replica()) == 0 && self.keyspace.is_empty()
     }
 
     pub(super) fn take_chunk(&mut self, now: Now, from: &str, chunk: Chunk) {
-        let Some(install) = &mut self.install else { return };
-        let expected = install.peer == from && install.manifest.id == chunk.id && install.staged == chunk.place;
-        if !expected || install.complete {
+        let (Some(install), Some(asked)) = (&self.install, &mut self.install_asked) else { return };
+        let awaited = install.staged..install.durable + CHUNKS_AHEAD;
+        let is_awaited = install.peer == from && install.manifest.id == chunk.id && awaited.contains(&chunk.place);
+        if !is_awaited || install.complete {
             return;
         }
-        if content_hash(&chunk.content) != chunk.hash {
-            return self.report(Report::Malformed { from: from.to_owned() });
-        }
-        // Read to the end here: what does not read once it is staged counts as damage of our own disk.
-        let content = ChunkContent::from_bytes(&chunk.content);
-        if content.and_then(|content| content.read_objects(&install.manifest.cut)).is_err() {
-            // The donor made it so, and would make it so again.
-            self.report(Report::Malformed { from: from.to_owned() });
-            return self.drop_install();
-        }
-        install.staged += 1;
-        install.complete = chunk.last;
-        let bytes = install.to_bytes();
-        self.carried(now, from, chunk.content.len());
-        self.put(RecordKey::Chunk(chunk.place), Some([&chunk.hash[..], &chunk.content].concat()));
-        self.put_meta(Meta::Install, bytes);
-        self.after_durable(Then::Staged);
-        self.asked(now, from);
-        if let Some(asked) = &mut self.install_asked {
-            asked.awaits = Awaits::Disk;
+        asked.early.insert(chunk.place, chunk);
+        while let Some(install) = &self.install
+            && let Some(asked) = &mut self.install_asked
+            && let Some(chunk) = asked.early.remove(&install.staged)
+        {
+            asked.deadline_mono_ms = now.mono_ms + self.setup.intervals.retry_ms;
+            let is_last_asked = chunk.last || chunk.place + 1 >= asked.until;
+            asked.awaits = if is_last_asked { Awaits::Disk } else { Awaits::Answer };
+            if !self.take_next_chunk(now, from, &chunk) {
+                return;
+            }
         }
     }
 
-    /// A chunk is staged durably: on with the next one, or with joining.
-    pub(super) fn chunk_staged(&mut self, now: Now) {
-        let Some(install) = &mut self.install else { return };
-        if install.complete {
-            self.install_asked = None;
-            self.begin_joining();
+    /// Stages the chunk whose turn it is, or joins it at once. False when it is of no use.
+    fn take_next_chunk(&mut self, now: Now, from: &str, chunk: &Chunk) -> bool {
+        let Some(install) = &mut self.install else { return false };
+        if content_hash(&chunk.content) != chunk.hash {
+            self.report(Report::Malformed { from: from.to_owned() });
+            return false;
+        }
+        // Read to the end here: what does not read once it is staged counts as damage of our own disk.
+        let content = ChunkContent::from_bytes(&chunk.content);
+        let incoming = content.as_ref().ok().map(|content| content.read_objects(&install.manifest.cut));
+        let Some(Ok(incoming)) = incoming else {
+            // The donor made it so, and would make it so again.
+            self.report(Report::Malformed { from: from.to_owned() });
+            self.drop_install();
+            return false;
+        };
+        install.staged += 1;
+        let place = install.staged;
+        if let Some(joined) = &mut install.joined {
+            *joined = place;
+            let bytes = install.to_bytes();
+            self.put_meta(Meta::Install, bytes);
+            self.enter_objects(incoming);
+            if chunk.last {
+                self.finish_install(now);
+            }
         } else {
-            self.want_chunk(now);
+            install.complete = chunk.last;
+            let bytes = install.to_bytes();
+            self.put(RecordKey::Chunk(chunk.place), Some([&chunk.hash[..], &chunk.content].concat()));
+            self.put_meta(Meta::Install, bytes);
+        }
+        self.carried(now, from, chunk.content.len());
+        self.after_durable(Then::Staged { id: chunk.id, chunks: place });
+        true
+    }
+
+    /// Puts objects into a state that holds none of their keys.
+    fn enter_objects(&mut self, incoming: Vec<Incoming<'_>>) {
+        self.population.changes(incoming.len());
+        for object in incoming {
+            match object {
+                Incoming::Cell(key, dot, cell) => {
+                    let place = Located::new(key);
+                    self.keyspace.write_cell(key, place, dot, &cell);
+                    self.put_object(key.to_vec(), place);
+                }
+                Incoming::Object(key, object) => {
+                    self.keyspace.load(&key, object);
+                    self.put_changed(&key, Vec::new());
+                    self.row_changed(&key);
+                }
+            }
+        }
+    }
+
+    /// Chunks are durable: on with the next ones, or with joining.
+    pub(super) fn chunk_staged(&mut self, now: Now, id: u64, chunks: u32) {
+        let Some(install) = self.install.as_mut().filter(|install| install.manifest.id == id) else { return };
+        install.durable = install.durable.max(chunks);
+        if install.complete {
+            if install.durable == install.staged {
+                self.install_asked = None;
+                self.begin_joining();
+            }
+            return;
+        }
+        let (peer, retry_ms) = (install.peer.clone(), self.setup.intervals.retry_ms);
+        let Some(asked) = &mut self.install_asked else { return };
+        if asked.awaits == Awaits::Disk {
+            (asked.awaits, asked.deadline_mono_ms) = (Awaits::Answer, now.mono_ms + retry_ms);
+        }
+        if self.links.get(&peer).is_some_and(|link| link.ready) {
+            self.ask_ahead(&peer);
+        } else {
+            // The link broke while these were being written down.
+            self.install_lost(now, &peer);
         }
     }
 
@@ -324,6 +317,7 @@ impl Node {
     /// The state holds the snapshot: the vector advances, and the log begins at the cut where it was behind.
     fn finish_install(&mut self, now: Now) {
         let Some(install) = self.install.take() else { return };
+        self.install_asked = None;
         let Manifest { cut, hashes, clock, .. } = install.manifest;
         self.follow_clock(now, clock);
         self.put_clock();
@@ -353,7 +347,12 @@ impl Node {
         self.put_applied();
         self.put_floors();
         self.put(RecordKey::Meta(Meta::Install), None);
-        self.report(Report::SnapshotInstalled { joined: !install.replace });
+        let how = match (install.replace, install.complete) {
+            (true, _) => Installed::Replaced,
+            (false, true) => Installed::Joined,
+            (false, false) => Installed::AsItCame,
+        };
+        self.report(Report::SnapshotInstalled { how });
         self.links.values_mut().for_each(|link| link.below_floor.clear());
         self.shown_follows();
     }
@@ -375,7 +374,7 @@ impl Node {
     /// Gives a snapshot up; what was staged is dropped.
     pub(super) fn drop_install(&mut self) {
         let Some(install) = self.install.take() else { return };
-        for place in 0..install.staged {
+        for place in install.joined.unwrap_or(0)..install.staged {
             self.put(RecordKey::Chunk(place), None);
         }
         self.put(RecordKey::Meta(Meta::Install), None);
@@ -392,7 +391,7 @@ impl Node {
     pub(super) fn snapshot_gone(&mut self, from: &str, id: u64, place: u32) {
         let theirs = |install: &Install| {
             let is_next = install.staged == place && !install.complete;
-            install.peer == from && install.manifest.id == id && is_next && install.joined.is_none()
+            install.peer == from && install.manifest.id == id && is_next
         };
         if self.install.as_ref().is_some_and(theirs) {
             self.drop_install();
@@ -417,7 +416,11 @@ impl Node {
     /// A neighbour is heard for the first time since its link came up. What was asked of it may have been lost with the
     /// link: it is asked again, and the wait for it goes on.
     pub(super) fn install_resumes(&mut self, peer: &str) {
-        if self.install_asked.as_ref().is_some_and(|asked| asked.peer == peer && asked.awaits == Awaits::Return) {
+        if let Some(asked) = &mut self.install_asked
+            && asked.peer == peer
+            && asked.awaits == Awaits::Return
+        {
+            asked.until = 0;
             self.send_want(peer);
         }
     }
@@ -428,9 +431,14 @@ impl Node {
         }
         let late = self.install_asked.take();
         match &self.install {
-            Some(install) if install.joined.is_none() && !install.complete => {
-                let reachable = self.links.get(&install.peer).is_some_and(|link| link.ready);
-                if reachable { self.want_chunk(now) } else { self.drop_install() }
+            Some(install) if !install.complete => {
+                let peer = install.peer.clone();
+                if self.links.get(&peer).is_some_and(|link| link.ready) {
+                    self.asked(now, &peer);
+                    self.ask_ahead(&peer);
+                } else {
+                    self.drop_install();
+                }
             }
             Some(_) => {}
             None => {
@@ -461,7 +469,7 @@ impl Node {
     }
 }
 
-fn staged_content(bytes: &[u8]) -> Option<ChunkContent> {
+fn staged_content(bytes: &[u8]) -> Option<ChunkContent<'_>> {
     let (hash, content) = bytes.split_at_checked(16)?;
     if content_hash(content) != hash {
         return None;

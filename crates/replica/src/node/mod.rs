@@ -9,6 +9,7 @@ mod blast;
 mod clock;
 mod collect;
 mod commit;
+mod give;
 mod inspect;
 mod install;
 mod open;
@@ -87,8 +88,8 @@ pub(crate) enum Then {
     Sql(SqlRequest),
     /// What the database shows may be told.
     Shown(VersionVector),
-    /// A chunk is staged.
-    Staged,
+    /// So many chunks of a snapshot are staged, or joined as they came.
+    Staged { id: u64, chunks: u32 },
     /// A chunk is joined.
     Joined,
 }
@@ -386,7 +387,7 @@ impl Node {
             }
             Then::Sql(request) => self.effect(Effect::Sql(request)),
             Then::Shown(vector) => self.shown.join(&vector),
-            Then::Staged => self.chunk_staged(now),
+            Then::Staged { id, chunks } => self.chunk_staged(now, id, chunks),
             Then::Joined => self.chunk_joined(now),
         }
     }

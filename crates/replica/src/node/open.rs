@@ -165,7 +165,10 @@ impl Node {
                 RecordKey::Preimage(batch, part) => drop(loading.holds.preimages.insert((*batch, *part), None)),
                 RecordKey::Shadow(row) => loading.lost_shadows.push(row.clone()),
                 RecordKey::Drained(_) | RecordKey::Meta(Meta::Step) => loading.host_damaged = true,
-                RecordKey::Object(_) | RecordKey::Part(..) | RecordKey::Remains(_) => loading.rebuild = true,
+                // Of the last one: whether a snapshot was half joined is not known any more.
+                RecordKey::Object(_) | RecordKey::Part(..) | RecordKey::Remains(_) | RecordKey::Meta(Meta::Install) => {
+                    loading.rebuild = true;
+                }
                 RecordKey::Meta(Meta::Applied | Meta::Floors | Meta::Identity | Meta::Doubt) => {
                     (loading.rebuild, loading.host_damaged) = (true, true);
                 }
@@ -310,7 +313,7 @@ impl Node {
         };
         let (shadows, step) = (&loading.shadows, loading.metas.get(&Meta::Step));
         self.open_host(start.now, shadows, &loading.drained, &loading.lost_shadows, step, doubts);
-        if self.install.as_ref().is_some_and(|install| install.joined.is_some()) {
+        if self.install.as_ref().is_some_and(|install| install.complete && install.joined.is_some()) {
             self.load_next_chunk();
         } else if self.install.as_ref().is_some_and(|install| install.complete) {
             self.begin_joining();

@@ -155,6 +155,7 @@ impl Node {
             }
         }
         self.end_known_holds(now, &row.received);
+        self.end_donor(from, &row.received);
         if self.matrix.learn(from, row) {
             self.put_row(from);
         }

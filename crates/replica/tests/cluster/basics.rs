@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crdt::{Kind, Namespace, Value};
 use replica::host::{RowId, RowImage, Schema, Table};
-use replica::{Action, Continuity, Intent, Limits, RecordKey};
+use replica::{Action, Continuity, Installed, Intent, Limits, RecordKey};
 
 use crate::harness::{Cluster, name};
 
@@ -113,7 +113,7 @@ fn what_a_snapshot_removed_waits_for_its_own_stability() {
     }
     cluster.link("node_01", "node_02", true);
     cluster.run(5_000);
-    let installed = (name(1), replica::Report::SnapshotInstalled { joined: true });
+    let installed = (name(1), replica::Report::SnapshotInstalled { how: Installed::Joined });
     assert!(cluster.reports.contains(&installed), "{:?}", cluster.reports);
     let stable = cluster.nodes[&name(1)].stable();
     assert!(stable.contains(first) && !stable.contains(second), "{stable:?}");

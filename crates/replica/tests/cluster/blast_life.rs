@@ -1,7 +1,7 @@
 //! What happens to a hold: restarts, damage, joiners, a full log, and a second one behind it.
 
 use crdt::{Kind, Namespace};
-use replica::{BlastEnd, Continuity, HeldError, Limits, RecordKey, Report};
+use replica::{BlastEnd, Continuity, HeldError, Installed, Limits, RecordKey, Report};
 
 use crate::blast::{HOLD_MS, KEYS, count, discard, ended, filled, held, limits, release, set_all};
 use crate::harness::{Cluster, name};
@@ -79,7 +79,7 @@ fn a_damaged_state_ends_a_hold() {
     cluster.open(0, Continuity::Proven);
     cluster.run(20_000);
     assert_eq!(ended(&cluster), [(batch, BlastEnd::StateDamaged)]);
-    assert!(cluster.reports.contains(&(name(0), Report::SnapshotInstalled { joined: false })));
+    assert!(cluster.reports.contains(&(name(0), Report::SnapshotInstalled { how: Installed::Replaced })));
     for index in 0..2 {
         assert_eq!(count(&cluster, index, "bad"), KEYS);
     }
@@ -135,7 +135,7 @@ fn no_snapshot_is_given_while_something_is_held() {
     let batch = set_all(&mut cluster, 0, "bad");
     cluster.open(1, Continuity::Proven);
     cluster.run(60_000);
-    let installed = (name(1), Report::SnapshotInstalled { joined: true });
+    let installed = (name(1), Report::SnapshotInstalled { how: Installed::AsItCame });
     assert!(!cluster.reports.contains(&installed));
     assert_eq!((cluster.shown(1, "k"), count(&cluster, 1, "bad")), (None, 0));
     assert_eq!(release(&mut cluster, batch), Ok(()));

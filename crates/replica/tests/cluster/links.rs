@@ -1,6 +1,6 @@
 //! How often nodes tell each other what they have, and links that break.
 
-use replica::{Continuity, Limits, RecordKey, Report};
+use replica::{Continuity, Installed, Limits, Meta, RecordKey, Report};
 
 use crate::harness::{Cluster, name};
 
@@ -76,9 +76,25 @@ fn nodes_do_not_tell_in_one_moment_for_ever() {
 
 /// A cluster whose second node is behind the log of the first, and will need a snapshot of many chunks.
 fn behind() -> Cluster {
-    let limits = Limits { log_bytes_max: 4_000, chunk_bytes_max: 1_000, ..Limits::default() };
-    let mut cluster = Cluster::new(2, limits);
+    let mut cluster = Cluster::new(2, small());
     cluster.run(2_000);
+    cluster.set(1, "own", "v");
+    cluster.run(2_000);
+    fall_behind(cluster)
+}
+
+/// As [`behind`], with a second node that has nothing at all.
+fn blank() -> Cluster {
+    let mut cluster = Cluster::new(2, small());
+    cluster.run(2_000);
+    fall_behind(cluster)
+}
+
+fn small() -> Limits {
+    Limits { log_bytes_max: 4_000, chunk_bytes_max: 1_000, ..Limits::default() }
+}
+
+fn fall_behind(mut cluster: Cluster) -> Cluster {
     cluster.link("node_00", "node_01", false);
     (0..200).for_each(|round| cluster.set(0, &format!("k{round}"), "v"));
     cluster.run(20_000);
@@ -93,7 +109,7 @@ fn assert_resumed(cluster: &mut Cluster) {
     cluster.assert_converged();
 }
 
-const INSTALLED: Report = Report::SnapshotInstalled { joined: true };
+const INSTALLED: Report = Report::SnapshotInstalled { how: Installed::Joined };
 
 /// Two machines under one name take the link from each other every few seconds. Each time that it broke, the receiver's
 /// wait for its donor began anew; until it was over nothing was asked for, and the snapshot never came.
@@ -105,7 +121,7 @@ fn a_snapshot_comes_over_a_link_that_breaks_again_and_again() {
         links += 1;
         assert!(links < 20, "no snapshot over {links} links: {:?}", cluster.reports);
         cluster.link("node_00", "node_01", true);
-        cluster.deliver(12);
+        cluster.deliver(18);
         cluster.link("node_00", "node_01", false);
         cluster.mail.clear();
         // Less than the four retry intervals for which a donor that is away is waited for.
@@ -144,6 +160,75 @@ fn a_snapshot_goes_on_when_its_receiver_restarted() {
     restart_apart(&mut cluster);
     assert_resumed(&mut cluster);
     assert!(cluster.reports.contains(&(name(1), INSTALLED)));
+}
+
+fn objects(cluster: &Cluster) -> usize {
+    cluster.disks[&name(1)].keys().filter(|key| matches!(key, RecordKey::Object(_))).count()
+}
+
+/// Delivers until some objects, but not all, are on the disk of the second node.
+fn deliver_some(cluster: &mut Cluster) {
+    let some = (0..1_000).any(|_| {
+        cluster.deliver(1);
+        assert_eq!(staged(cluster), 0, "nothing is staged where there is nothing to harm");
+        objects(cluster) > 0
+    });
+    assert!(some && objects(cluster) < 200, "{} objects came: {:?}", objects(cluster), cluster.reports);
+    let is_done = |(_, report): &(_, Report)| matches!(report, Report::SnapshotInstalled { .. });
+    assert!(!cluster.reports.iter().any(is_done), "{:?}", cluster.reports);
+}
+
+#[test]
+fn a_blank_node_joins_chunks_as_they_come_and_goes_on_when_it_restarted() {
+    let mut cluster = blank();
+    cluster.link("node_00", "node_01", true);
+    deliver_some(&mut cluster);
+    restart_apart(&mut cluster);
+    assert!(cluster.nodes[&name(1)].is_installing(), "half a snapshot is no state to write to");
+    assert_resumed(&mut cluster);
+    assert!(cluster.reports.contains(&(name(1), Report::SnapshotInstalled { how: Installed::AsItCame })));
+}
+
+/// Half a snapshot is no state of any vector: where it cannot be gone on with, it is replaced.
+#[test]
+fn a_blank_node_whose_donor_forgot_the_snapshot_takes_another() {
+    let mut cluster = blank();
+    cluster.link("node_00", "node_01", true);
+    deliver_some(&mut cluster);
+    cluster.link("node_00", "node_01", false);
+    cluster.mail.clear();
+    cluster.open_alone(0, Continuity::Proven);
+    cluster.run(3_000);
+    cluster.set(0, "k7", "written since");
+    cluster.run(3_000);
+    cluster.link("node_00", "node_01", true);
+    cluster.run(30_000);
+    assert!(
+        cluster.reports.contains(&(name(1), Report::SnapshotInstalled { how: Installed::Replaced })),
+        "{:?}",
+        cluster.reports
+    );
+    cluster.assert_converged();
+}
+
+/// Its record says how far a snapshot was joined: without it nobody would know that the state is half of one.
+#[test]
+fn a_blank_node_that_lost_the_record_of_its_snapshot_takes_another() {
+    let mut cluster = blank();
+    cluster.link("node_00", "node_01", true);
+    deliver_some(&mut cluster);
+    cluster.link("node_00", "node_01", false);
+    cluster.mail.clear();
+    cluster.rotten.insert(RecordKey::Meta(Meta::Install));
+    cluster.open_alone(1, Continuity::Proven);
+    cluster.link("node_00", "node_01", true);
+    cluster.run(30_000);
+    assert!(
+        cluster.reports.contains(&(name(1), Report::SnapshotInstalled { how: Installed::Replaced })),
+        "{:?}",
+        cluster.reports
+    );
+    cluster.assert_converged();
 }
 
 /// A disk that lied about what is durable: after a power cut the receiver asked for a chunk that it had taken before, and

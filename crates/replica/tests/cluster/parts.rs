@@ -107,7 +107,10 @@ fn a_snapshot_changes_the_parts_that_differ() {
     cluster.link("node_00", "node_01", true);
     cluster.run(30_000);
     assert!(
-        cluster.reports.iter().any(|(_, report)| matches!(report, replica::Report::SnapshotInstalled { joined: true })),
+        cluster.reports.iter().any(|(_, report)| matches!(
+            report,
+            replica::Report::SnapshotInstalled { how: replica::Installed::Joined }
+        )),
         "{:?}",
         cluster.reports
     );

@@ -177,7 +177,7 @@ mod tests {
         assert_eq!(applied(1, None), Ok(()));
         assert_eq!(applied(0, None), Err(4));
         assert_eq!(applied(0, Some(Report::ClockSkew { batch, ahead_ms: 9_000, fenced: false })), Ok(()));
-        assert_eq!(applied(0, Some(Report::SnapshotInstalled { joined: true })), Ok(()));
+        assert_eq!(applied(0, Some(Report::SnapshotInstalled { how: replica::Installed::Joined })), Ok(()));
     }
 
     #[test]

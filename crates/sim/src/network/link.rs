@@ -145,6 +145,16 @@ impl Link {
         Delivery { at_us, bytes, is_late }
     }
 
+    /// A new connection begins with an empty queue.
+    pub(super) fn renew(&mut self) {
+        (self.busy_until_us, self.last_at_us) = (0, 0);
+    }
+
+    /// How long the last message in order is still on its way.
+    pub(super) fn backlog_us(&self, now_us: u64) -> u64 {
+        self.last_at_us.saturating_sub(now_us)
+    }
+
     /// Waits for the bandwidth.
     fn transmit(&mut self, now_us: u64, length: usize, coverage: &mut Coverage) -> u64 {
         let Some(bytes_per_second) = self.bytes_per_second else { return now_us };
@@ -180,6 +190,24 @@ mod tests {
         assert_eq!(deliveries.len(), 1_000);
         assert!(deliveries.is_sorted_by_key(|delivery| delivery.at_us));
         assert_eq!(coverage, Coverage::default());
+    }
+
+    #[test]
+    fn a_new_connection_does_not_wait_for_what_the_old_one_had_queued() {
+        let (mut random, mut coverage) = (Random::new(5), Coverage::default());
+        let mut link = Link::draw(&LinkFaults::default(), &mut random);
+        link.bytes_per_second = Some(1);
+        link.carry(
+            0,
+            b"a minute of it, by its length: ............................",
+            false,
+            &mut random,
+            &mut coverage,
+        );
+        assert!(link.backlog_us(0) > 50_000_000);
+        link.renew();
+        let [delivery] = &link.carry(0, b"m", true, &mut random, &mut coverage)[..] else { panic!("it was calm") };
+        assert!(delivery.at_us < 1_000_000);
     }
 
     #[test]

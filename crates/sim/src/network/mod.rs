@@ -91,6 +91,17 @@ impl Network {
         self.calm = true;
     }
 
+    /// Two machines connect anew: what the connection before had queued is gone with it.
+    pub fn renew(&mut self, one: usize, other: usize) {
+        self.links[one][other].renew();
+        self.links[other][one].renew();
+    }
+
+    /// How long what two machines sent each other is still on its way, in the direction that takes longer.
+    pub fn backlog_us(&self, now_us: u64, one: usize, other: usize) -> u64 {
+        self.links[one][other].backlog_us(now_us).max(self.links[other][one].backlog_us(now_us))
+    }
+
     /// True while something is cut.
     pub fn is_cut(&self) -> bool {
         !self.partitions.is_empty()

@@ -271,6 +271,7 @@ impl World {
                 self.restart_in(node, SECOND_US);
             }
         }
+        self.end_long_queues();
         self.review_links();
     }
 

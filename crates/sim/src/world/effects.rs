@@ -2,7 +2,7 @@
 
 use crdt::{Content, Envelope, Key, Op};
 use replica::host::RowId;
-use replica::{BlastEnd, Effect, MintReason, Now, RecordKey, Report, Ticket, WriteGroup};
+use replica::{BlastEnd, Effect, Installed, MintReason, Now, RecordKey, Report, Ticket, WriteGroup};
 
 use super::World;
 use super::event::Event;
@@ -248,8 +248,9 @@ fn paths_of(report: &Report) -> &'static [Path] {
         Report::Quarantined { .. } => &[Path::Quarantined],
         Report::UnknownChange { .. } => &[Path::UnknownForwarded],
         Report::SnapshotInterrupted { .. } => &[Path::SnapshotResumed],
-        Report::SnapshotInstalled { joined: true } => &[Path::SnapshotJoined],
-        Report::SnapshotInstalled { joined: false } => &[Path::SnapshotReplaced],
+        Report::SnapshotInstalled { how: Installed::Joined } => &[Path::SnapshotJoined],
+        Report::SnapshotInstalled { how: Installed::AsItCame } => &[Path::SnapshotAsItCame],
+        Report::SnapshotInstalled { how: Installed::Replaced } => &[Path::SnapshotReplaced],
         Report::Repaired { .. } => &[Path::Repaired],
         Report::BufferFull => &[Path::BufferOverflow],
         Report::LogCut { .. } => &[Path::LogCut],

@@ -8,6 +8,9 @@ use super::event::Event;
 use crate::coverage::{Fault, Path};
 use crate::swarm::SECOND_US;
 
+/// Longest queue of a connection that outlives the end of all faults.
+const QUEUE_US_MAX: u64 = 10 * SECOND_US;
+
 /// The kinds of messages that faults look for, by the byte behind the version.
 mod kind {
     pub(super) const MANIFEST: u8 = 8;
@@ -81,6 +84,7 @@ impl World {
         if !self.may_connect(one, other) || same {
             return;
         }
+        self.network.renew(one, other);
         self.connections.last += 1;
         let connection = self.connections.last;
         self.note(1, &[one as u64, other as u64]);
@@ -90,6 +94,19 @@ impl World {
             self.connections.sides.insert((at, peer), Side { is_up: true, connection });
             self.begin_catching_up(at, peer);
             self.tell_link(at, peer, true);
+        }
+    }
+
+    /// Ends connections whose queue takes longer than [`QUEUE_US_MAX`]: with the last fault a slow peer becomes a fast one,
+    /// and a transport would have ended them long before.
+    pub(super) fn end_long_queues(&mut self) {
+        for one in 0..self.machines.len() {
+            for other in one + 1..self.machines.len() {
+                if self.network.backlog_us(self.now_us, one, other) > QUEUE_US_MAX {
+                    self.tell_link(one, other, false);
+                    self.tell_link(other, one, false);
+                }
+            }
         }
     }
 

@@ -57,6 +57,10 @@ const FIRST_WINDOW_BYTES: u64 = 96 << 10;
 /// wire an acknowledgement. Losses are told at once all the same.
 const PACKETS_UNACKNOWLEDGED_MAX: u32 = 10;
 
+/// Round trip that is assumed until one was measured. QUIC's usual 333 ms make a first packet that was lost, because the
+/// other node had not quite started, be sent again after a second; a slower link pays by one packet too many.
+const FIRST_ROUND_TRIP: Duration = Duration::from_millis(100);
+
 /// What [`Quic::start`] is told.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct QuicConfig {
@@ -226,6 +230,7 @@ fn transport_config(config: &QuicConfig) -> TransportConfig {
         .datagram_send_buffer_size(1 << 20)
         .congestion_controller_factory(Arc::new(congestion))
         .ack_frequency_config(Some(acknowledgements))
+        .initial_rtt(FIRST_ROUND_TRIP)
         .keep_alive_interval(Some(Duration::from_millis(config.timing.keep_alive_ms.into())))
         .max_idle_timeout(Some(VarInt::from_u32(config.timing.idle_timeout_ms).into()));
     transport

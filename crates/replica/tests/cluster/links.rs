@@ -190,45 +190,37 @@ fn a_blank_node_joins_chunks_as_they_come_and_goes_on_when_it_restarted() {
 }
 
 /// Half a snapshot is no state of any vector: where it cannot be gone on with, it is replaced.
-#[test]
-fn a_blank_node_whose_donor_forgot_the_snapshot_takes_another() {
+fn assert_half_is_replaced(breaks: impl FnOnce(&mut Cluster)) {
     let mut cluster = blank();
     cluster.link("node_00", "node_01", true);
     deliver_some(&mut cluster);
     cluster.link("node_00", "node_01", false);
     cluster.mail.clear();
-    cluster.open_alone(0, Continuity::Proven);
-    cluster.run(3_000);
-    cluster.set(0, "k7", "written since");
-    cluster.run(3_000);
+    breaks(&mut cluster);
     cluster.link("node_00", "node_01", true);
     cluster.run(30_000);
-    assert!(
-        cluster.reports.contains(&(name(1), Report::SnapshotInstalled { how: Installed::Replaced })),
-        "{:?}",
-        cluster.reports
-    );
+    let replaced = (name(1), Report::SnapshotInstalled { how: Installed::Replaced });
+    assert!(cluster.reports.contains(&replaced), "{:?}", cluster.reports);
     cluster.assert_converged();
 }
 
-/// Its record says how far a snapshot was joined: without it nobody would know that the state is half of one.
+#[test]
+fn a_blank_node_whose_donor_forgot_the_snapshot_takes_another() {
+    assert_half_is_replaced(|cluster| {
+        cluster.open_alone(0, Continuity::Proven);
+        cluster.run(3_000);
+        cluster.set(0, "k7", "written since");
+        cluster.run(3_000);
+    });
+}
+
+/// The record says how far a snapshot was joined: without it nobody would know that the state is half of one.
 #[test]
 fn a_blank_node_that_lost_the_record_of_its_snapshot_takes_another() {
-    let mut cluster = blank();
-    cluster.link("node_00", "node_01", true);
-    deliver_some(&mut cluster);
-    cluster.link("node_00", "node_01", false);
-    cluster.mail.clear();
-    cluster.rotten.insert(RecordKey::Meta(Meta::Install));
-    cluster.open_alone(1, Continuity::Proven);
-    cluster.link("node_00", "node_01", true);
-    cluster.run(30_000);
-    assert!(
-        cluster.reports.contains(&(name(1), Report::SnapshotInstalled { how: Installed::Replaced })),
-        "{:?}",
-        cluster.reports
-    );
-    cluster.assert_converged();
+    assert_half_is_replaced(|cluster| {
+        cluster.rotten.insert(RecordKey::Meta(Meta::Install));
+        cluster.open_alone(1, Continuity::Proven);
+    });
 }
 
 /// A disk that lied about what is durable: after a power cut the receiver asked for a chunk that it had taken before, and

@@ -310,6 +310,35 @@ mod tests {
     }
 
     #[test]
+    fn a_row_may_come_back_when_a_backup_of_store_and_database_still_waits_to_drain_it() {
+        let run = |is_lost: bool, is_drained_again: bool| {
+            let mut stand = Stand::new(2);
+            stand.insert(0, &row(1), &[("title", "w1")]);
+            stand.drain(0, &[(row(1), "title", "w1")]);
+            let replica = stand.replica(0);
+            stand.write(1, &row(1), &[("title", "w1")]);
+            stand.apply(1, replica, 1);
+            stand.delete(1, &row(1));
+            stand.drain(1, &[]);
+            if is_lost {
+                stand.history.stopped(0);
+                stand.open(0, Opened::StoreRestored);
+            }
+            if is_drained_again {
+                let first = 0;
+                stand.history.drained(0, [first]);
+                stand.carry(0, 2, &[(row(1), "title", "w1")]);
+            }
+            stand.show_everywhere(&row(1), &[("title", "w1")]);
+            rest(&stand)
+        };
+        assert!(run(false, false).is_err());
+        assert!(run(true, false).is_err(), "nothing was made of it again");
+        assert!(run(false, true).is_err(), "the store knew that it was told");
+        assert_eq!(run(true, true), Ok(()));
+    }
+
+    #[test]
     fn a_delete_that_bypassed_capture_may_go_with_the_store_until_its_own_row_was_found() {
         let (post, meta) = (row(1), row(2));
         let run = |found: &[(&RowId, u32)], is_lost: bool| {

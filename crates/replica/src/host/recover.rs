@@ -8,6 +8,10 @@
 //! state has of the row stands in for it. One whose checksum fits and that does not decode is evidence against all of
 //! them: no disk does that, so another build or a bug wrote it.
 //!
+//! A start whose continuity is not proven drains nothing as long as it hears no member at all: nobody could be told anyway,
+//! and a backup of store and database may hold writes that still wait to be drained here and that the cluster has had, and
+//! changed, for long. Drained once more they would bring back rows that were deleted, and count twice.
+//!
 //! With evidence nothing is drained until the state has caught up with the members that can be heard; then every row
 //! is looked at once. A row that shows neither its old shadow nor the cluster's state is reported with its content,
 //! because no rule can tell whether that is newer or older. Without an outbox entry it is overwritten with the
@@ -36,6 +40,8 @@ const SCAN_ROWS: usize = 200;
 pub(super) struct Recovery {
     /// When this process began it.
     since: Now,
+    /// From when on members are waited for: while none is heard, the wait does not begin.
+    waits_since_mono_ms: u64,
     /// When it was noticed that the database went back, by this process or by one before it, on the wall clock.
     noticed_wall_ms: u64,
     /// The store may be of an earlier moment than the database: members are waited for longer.
@@ -55,6 +61,7 @@ impl Recovery {
     pub(super) fn new(now: Now, is_unproven: bool) -> Self {
         Self {
             since: now,
+            waits_since_mono_ms: now.mono_ms,
             noticed_wall_ms: now.wall_ms,
             is_unproven,
             has_evidence: false,
@@ -118,10 +125,14 @@ impl Node {
     pub(super) fn work_recovery(&mut self, now: Now) {
         let intervals = self.setup.intervals.clone();
         let (is_heard, is_caught_up) = (self.has_heard_everybody(), self.is_caught_up());
+        let hears_nobody = self.hears_nobody();
         let Some(host) = &mut self.host else { return };
         let Some(recovery) = &mut host.recovery else { return };
         let wait_ms = if recovery.is_unproven { intervals.recovery_wait_ms } else { intervals.listen_ms };
-        let waited = now.mono_ms >= recovery.since.mono_ms + wait_ms;
+        if recovery.is_unproven && hears_nobody {
+            recovery.waits_since_mono_ms = now.mono_ms;
+        }
+        let waited = now.mono_ms >= recovery.waits_since_mono_ms + wait_ms;
         if !recovery.has_evidence && (is_heard || waited) {
             // Everything that the database shows and this node does not know is what the site wrote.
             host.recovery = None;

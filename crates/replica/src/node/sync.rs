@@ -368,6 +368,11 @@ impl Node {
         links.peek().is_some() && links.all(|link| link.digests_heard > 0 && has(link))
     }
 
+    /// True when there are other members and none of them can be heard.
+    pub(crate) fn hears_nobody(&self) -> bool {
+        self.epoch.members.len() > 1 && !self.links.values().any(|link| link.digests_heard > 0)
+    }
+
     /// True when every member has told what it has.
     pub(crate) fn has_heard_everybody(&self) -> bool {
         let heard = |member: &String| self.links.get(member).is_some_and(|link| link.digests_heard > 0);

@@ -187,6 +187,38 @@ fn what_the_state_had_stands_in_for_a_damaged_shadow() {
     cluster.assert_converged();
 }
 
+/// A backup of store and database holds a write that waits to be drained and that the cluster has had for long. Put back
+/// where no member could be heard, it was drained after some seconds as a new write: counters counted it twice.
+#[test]
+fn a_restored_node_drains_nothing_before_it_hears_a_member() {
+    let schema = Schema { tables: BTreeMap::from([("wp_posts".into(), Table::default())]) };
+    let mut cluster = Cluster::with_schema(2, Limits::default(), Some(schema));
+    let row = RowId::numbered(Namespace(1), "wp_posts", 1);
+    cluster.set(0, "k", "v");
+    cluster.run(3_000);
+    cluster.write_row(1, &row, "title");
+    cluster.run(100);
+    cluster.change_row(1, &row, Some("publish"));
+    let (disk, database) = (cluster.disks[&name(1)].clone(), cluster.databases[&name(1)].clone());
+    let waiting = database.outbox.clone();
+    cluster.run(3_000);
+    cluster.change_row(0, &row, Some("draft"));
+    cluster.run(3_000);
+    cluster.link("node_00", "node_01", false);
+    cluster.disks.insert(name(1), disk);
+    cluster.databases.insert(name(1), database);
+    cluster.open_alone(1, Continuity::NotProven);
+    cluster.run(600_000);
+    assert_eq!(cluster.databases[&name(1)].outbox, waiting, "nobody could be told of it");
+    cluster.link("node_00", "node_01", true);
+    cluster.run(30_000);
+    assert_eq!(cluster.databases[&name(1)].outbox, Vec::new(), "{:?}", cluster.reports);
+    assert_eq!(cluster.databases[&name(1)].rows, cluster.databases[&name(0)].rows, "{:?}", cluster.reports);
+    let status = cluster.databases[&name(1)].rows[&row].get(b"post_status".as_slice()).cloned();
+    assert_eq!(status, Some(Value::from("draft")), "the cluster had it, and somebody changed it since");
+    cluster.assert_converged();
+}
+
 /// Store and database go back to one backup and go on from there; then a backup of the database is put back that was
 /// taken later on the timeline that they left. Its cursor was the number that the node had come to again, so nothing was
 /// noticed.

@@ -1,7 +1,7 @@
 //! Whether a row exists: which INSERTs made a life, and which DELETEs ended it.
 
 use super::rows::{Event, EventKind, RowLedger};
-use super::sight::{is_excused, saw};
+use super::sight::{drained_anew, is_excused, saw};
 use super::truth::Truth;
 use crate::history::History;
 
@@ -61,7 +61,7 @@ impl Lives {
         for life in &mut lives.lives {
             let ended = |remover: &Remover| remover.ends.and(saw_at(history, remover.event, life.event));
             let ended = Truth::any(lives.removers.iter().map(ended));
-            life.ended = ended.unless(drained_anew(history, &life.event));
+            life.ended = ended.unless(drained_anew(history, life.event.commit));
         }
         lives
     }
@@ -70,17 +70,6 @@ impl Lives {
     pub fn exists(&self) -> Truth {
         Truth::any(self.lives.iter().map(|life| life.made.and(life.ended.negate())))
     }
-}
-
-/// True when the node's store went back to before it had drained the INSERT, and the database still had its entry, as in a
-/// backup of both: the engine took the row for one that it had never told of, and made it once more, with a dot that no DELETE
-/// had seen.
-fn drained_anew(history: &History, inserted: &Event) -> bool {
-    let done = &history.commits()[inserted.commit];
-    let log = &history.nodes()[done.node];
-    let drained = |number: Option<&u64>| number.and_then(|number| log.drains.get(*number as usize - 1));
-    let (Some(first), Some(last)) = (drained(done.drains.first()), drained(done.drains.last())) else { return false };
-    log.store_lost.iter().any(|lost| (first..last).contains(&lost))
 }
 
 /// Whether a DELETE and the INSERT after it, on one node, went into different drains.

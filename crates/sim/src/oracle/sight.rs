@@ -49,6 +49,17 @@ pub fn is_excused(history: &History, commit: CommitId, row: &RowId) -> bool {
         .any(|(from, until)| done.order < until.unwrap_or(Order::MAX) && written.is_none_or(|written| written > *from))
 }
 
+/// True when the node's store went back to before it had drained the transaction, and the database still had its entries, as
+/// in a backup of both: the engine took it for one that it had never told of, and told of it once more, with dots that nobody
+/// had seen.
+pub fn drained_anew(history: &History, commit: CommitId) -> bool {
+    let done = &history.commits()[commit];
+    let log = &history.nodes()[done.node];
+    let drained = |number: Option<&u64>| number.and_then(|number| log.drains.get(*number as usize - 1));
+    let (Some(first), Some(last)) = (drained(done.drains.first()), drained(done.drains.last())) else { return false };
+    log.store_lost.iter().any(|lost| (first..last).contains(&lost))
+}
+
 /// True when the batch may tell what a transaction that bypassed capture did to the row. The scan finds each row of such
 /// a transaction by itself: when a batch has told of one, or of something else, the engine may still not know of another.
 /// If its store goes back then, to before it had that row, a DELETE looks like a row that is still to be written: shadow

@@ -7,7 +7,7 @@
 //! Exact, whatever the drain boundaries: differences telescope, because between two changes of one row in one database
 //! nothing is applied to it without a drain. Open are only contributions for which the record cannot tell whether a
 //! remover had seen them (its database was just being written to), whether a DELETE and an INSERT met in one drain, or
-//! that a disk lost. They widen the interval by their own amount and by nothing else.
+//! that a disk lost, or that a store which went back drained once more. They widen the interval by their own amount and by nothing else.
 
 use crdt::Value;
 use crdt::row::ColumnName;
@@ -15,7 +15,7 @@ use replica::host::RowId;
 
 use super::lives::Lives;
 use super::rows::{Event, EventKind, RowLedger};
-use super::sight::{is_excused, saw};
+use super::sight::{drained_anew, is_excused, saw};
 use super::truth::{Interval, Truth};
 use crate::history::{History, Image};
 
@@ -43,6 +43,11 @@ pub fn of_column(history: &History, ledger: &RowLedger, lives: &Lives, column: &
         // With several removers the one that saw it may have seen it dead already, and then did not name it.
         let named = if lives.removers.len() > 1 && removed == Truth::Yes { Truth::Maybe } else { removed };
         sums.journaled.add(amount, named.negate().and(alive.negate()).unless(open));
+        if drained_anew(history, event.commit) {
+            // Counted twice, and who removed the first may not have seen the second.
+            sums.shown.add(amount, Truth::Maybe);
+            sums.journaled.add(amount, Truth::Maybe);
+        }
     }
     sums
 }

@@ -102,6 +102,7 @@ impl World {
             return;
         }
         let Some(ticket) = self.machines[node].disk.finish_sync(self.now_us) else { return };
+        self.machines[node].settles(true);
         if !self.machines[node].disk.is_lying() {
             self.history.group_durable(node, ticket);
         }
@@ -120,6 +121,7 @@ impl World {
         let now = self.clock_of(node);
         if let Some(running) = self.machines[node].process.as_mut().filter(|running| running.number == process) {
             running.node.handle_persist_failed(now, ticket);
+            self.machines[node].settles(false);
             self.settle(node);
         }
     }

@@ -80,6 +80,9 @@ pub struct Machine {
     /// How the next process will find its disk.
     pub(super) opening: Opened,
     pub(super) continuity: Continuity,
+    /// The last start was not in doubt, or something became durable since, and the last durable write did not fail: the mark
+    /// by which a store proves its continuity says so.
+    pub(super) is_settled: bool,
     pub(super) crash: Option<CrashPoint>,
     /// The engine's connection to the database.
     pub(super) session: Option<SessionId>,
@@ -124,6 +127,7 @@ impl Machine {
             processes: 0,
             opening: Opened::First,
             continuity: Continuity::NotProven,
+            is_settled: false,
             crash: None,
             session: None,
             is_asking: false,
@@ -163,6 +167,17 @@ impl Machine {
         had.difference(&self.commits).copied().collect()
     }
 
+    /// Whether a durable write succeeded, or failed.
+    pub(super) fn settles(&mut self, is_durable: bool) {
+        self.is_settled = is_durable;
+        self.judge_continuity();
+    }
+
+    fn judge_continuity(&mut self) {
+        let is_proven = self.opening == Opened::Killed && self.is_settled;
+        self.continuity = if is_proven { Continuity::Proven } else { Continuity::NotProven };
+    }
+
     /// How badly the disk was treated since the last process: the worst of all counts.
     pub(super) fn opens_as(&mut self, how: Opened) {
         let rank = |opened: Opened| match opened {
@@ -178,8 +193,7 @@ impl Machine {
         if rank(how) > rank(self.opening) {
             self.opening = how;
         }
-        let is_proven = self.opening == Opened::Killed;
-        self.continuity = if is_proven { Continuity::Proven } else { Continuity::NotProven };
+        self.judge_continuity();
     }
 }
 

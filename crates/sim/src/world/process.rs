@@ -61,7 +61,7 @@ impl World {
         machine.was_started = true;
         // What the next process finds is decided by how this one ends.
         machine.opening = Opened::Killed;
-        machine.continuity = replica::Continuity::Proven;
+        machine.settles(start.continuity == replica::Continuity::Proven);
         self.note(40, &[node as u64, u64::from(number)]);
         self.line(Some(node), || format!("starts as process {number}: {how:?}"));
         self.record_opening(node, how);

@@ -19,7 +19,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quinn::congestion::CubicConfig;
-use quinn::{AckFrequencyConfig, Endpoint, EndpointConfig, TokioRuntime, TransportConfig, VarInt};
+use quinn::{
+    AckFrequencyConfig, ConnectionId, ConnectionIdGenerator, Endpoint, EndpointConfig, TokioRuntime, TransportConfig,
+    VarInt,
+};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
@@ -60,6 +63,25 @@ const PACKETS_UNACKNOWLEDGED_MAX: u32 = 10;
 /// Round trip that is assumed until one was measured. QUIC's usual 333 ms make a first packet that was lost, because the
 /// other node had not quite started, be sent again after a second; a slower link pays by one packet too many.
 const FIRST_ROUND_TRIP: Duration = Duration::from_millis(100);
+
+/// Names of connections in packets: half as long as QUIC's usual eight bytes, which each packet carries. A node has some
+/// dozens of connections, and four bytes tell them apart.
+#[derive(Debug)]
+struct ShortIds;
+
+impl ConnectionIdGenerator for ShortIds {
+    fn generate_cid(&mut self) -> ConnectionId {
+        ConnectionId::new(&(crate::identity::random_u64() as u32).to_be_bytes())
+    }
+
+    fn cid_len(&self) -> usize {
+        size_of::<u32>()
+    }
+
+    fn cid_lifetime(&self) -> Option<Duration> {
+        None
+    }
+}
 
 /// What [`Quic::start`] is told.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -144,7 +166,9 @@ impl Quic {
         let tls = tls::configure(identity, false).map_err(StartError::Identity)?;
         let transport = Arc::new(transport_config(&config));
         let (client, server) = endpoint_configs(tls, &transport, &config.limits);
-        let endpoint = Endpoint::new(EndpointConfig::default(), Some(server), socket, Arc::new(TokioRuntime));
+        let mut ids = EndpointConfig::default();
+        ids.cid_generator(|| Box::new(ShortIds));
+        let endpoint = Endpoint::new(ids, Some(server), socket, Arc::new(TokioRuntime));
         let (sink, events) = event::channel();
         let shared = Arc::new(Shared {
             node: identity.node().clone(),

@@ -387,7 +387,7 @@ fn messages() {
         times: Times { echo_ms: 1_000, heard_ms: 2_000, sent_ms: 3_000 },
     };
     let all = [
-        Message::Hello(Hello { cluster: 7, replicas: vec![ReplicaId(3), replica], versions: (1, 2) }),
+        Message::Hello(Hello { cluster: 7, replicas: vec![ReplicaId(3), replica], versions: (1, 2), heard: true }),
         Message::Digest(digest(None)),
         Message::Digest(digest(Some((vector.clone(), Fingerprint(77))))),
         Message::Pull(Pull { ranges: vec![(replica, 3, 9)], credit_bytes: 4_000 }),

@@ -145,7 +145,8 @@ impl Machine {
         self.node.handle_link(self.now, self.peer(), up);
         self.settle();
         if up {
-            let hello = Hello { cluster: CLUSTER, replicas: vec![first_replica(1 - self.place)], versions: (1, 1) };
+            let replicas = vec![first_replica(1 - self.place)];
+            let hello = Hello { cluster: CLUSTER, replicas, versions: (1, 1), heard: false };
             self.hear(&Message::Hello(hello).to_bytes());
         }
     }

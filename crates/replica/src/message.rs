@@ -27,6 +27,8 @@ pub struct Hello {
     pub replicas: Vec<ReplicaId>,
     /// Least and greatest protocol version that it speaks.
     pub versions: (u16, u16),
+    /// The sender has heard the receiver since their link came up, and wants no hello in return.
+    pub heard: bool,
 }
 
 /// Four timestamps of clock comparison travel with digests: what the sender last heard, and now.
@@ -171,6 +173,7 @@ impl Message {
                 write_replicas(writer, &hello.replicas);
                 writer.varint(hello.versions.0.into());
                 writer.varint(hello.versions.1.into());
+                writer.byte(hello.heard.into());
             }
             Self::Digest(digest) => {
                 writer.byte(1);
@@ -266,6 +269,7 @@ impl Message {
                 cluster: u128::from_be_bytes(read_array(reader)?),
                 replicas: read_replicas(reader)?,
                 versions: (read_version(reader)?, read_version(reader)?),
+                heard: reader.bounded("heard mark", 1)? == 1,
             }),
             1 => Self::Digest(read_digest(reader)?),
             2 => {

@@ -127,7 +127,7 @@ mod tests {
         let times = Times::default();
         let digest = Digest { row: Default::default(), heads: vec![], settled: None, heard: None, times };
         let messages = [
-            (Message::Hello(Hello { cluster: 1, replicas: vec![], versions: (1, 1) }), Kind::Hello),
+            (Message::Hello(Hello { cluster: 1, replicas: vec![], versions: (1, 1), heard: false }), Kind::Hello),
             (Message::Digest(digest), Kind::Digest),
             (Message::Pull(Pull { ranges: vec![], credit_bytes: 1 }), Kind::Pull),
             (Message::Batches(vec![]), Kind::Batches),

@@ -24,8 +24,6 @@ use crate::log::{Level, Log};
 pub(crate) struct About {
     pub(crate) cluster: u128,
     pub(crate) version: String,
-    /// Least and greatest protocol version.
-    pub(crate) versions: (u16, u16),
     pub(crate) started: Moment,
     /// A node that was restarted takes no writes before it has listened for so long.
     pub(crate) listen_ms: u64,

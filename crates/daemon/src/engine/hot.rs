@@ -169,7 +169,6 @@ impl Hot {
         let about = About {
             cluster: parts.setup.cluster,
             version: parts.version,
-            versions: parts.setup.versions,
             started,
             listen_ms: parts.setup.intervals.listen_ms,
             keyring: Keyring::new(&parts.folder, parts.signer.clone()),

@@ -2,7 +2,7 @@
 
 use crdt::{BatchId, Fingerprint};
 use replica::PeerView;
-use replica::message::{Hello, Message};
+use replica::message::Message;
 use resp::{ErrorReply, Reply, Ticket};
 use tokio::sync::oneshot;
 
@@ -156,18 +156,12 @@ impl Core {
         Ok(())
     }
 
-    /// Asks a peer for its digest: who is greeted answers with one at once, and otherwise tells it when it is due, which
-    /// in a quiet cluster is after [`replica::Intervals::digest_max_ms`].
+    /// Asks a peer for its digest, which in a quiet cluster is due only after [`replica::Intervals::digest_max_ms`].
     fn ask_digest(&mut self, node: &str) {
         if self.storage.failure().is_some() || !self.network.is_up(node) {
             return;
         }
-        let hello = Hello {
-            cluster: self.about.cluster,
-            replicas: self.node.replicas().to_vec(),
-            versions: self.about.versions,
-        };
-        self.network.send(node, Message::Hello(hello).to_bytes());
+        self.network.send(node, Message::WantDigest.to_bytes());
     }
 
     /// Answers whom it can, and asks again where it is time.

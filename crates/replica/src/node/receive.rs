@@ -90,7 +90,7 @@ impl Node {
         link.up = true;
         link.ready = true;
         link.digest_at_mono_ms = now.mono_ms;
-        if now.mono_ms >= link.hello_at_mono_ms {
+        if !hello.heard && now.mono_ms >= link.hello_at_mono_ms {
             // The peer may have heard nothing of us: its link came up later than ours, or our hello was lost.
             self.send_hello(now, from);
         }

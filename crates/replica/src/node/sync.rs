@@ -38,9 +38,10 @@ impl Pulling {
 
 impl Node {
     pub(super) fn link_changed(&mut self, now: Now, peer: &str, up: bool) {
-        let first_interval_ms = self.setup.intervals.digest_ms;
+        let intervals = &self.setup.intervals;
+        let (digest_interval_ms, digest_at_mono_ms) = (intervals.digest_ms, now.mono_ms + intervals.retry_ms);
         let link = self.links.entry(peer.to_owned()).or_default();
-        *link = Link { up, digest_interval_ms: first_interval_ms, digest_at_mono_ms: now.mono_ms, ..Link::default() };
+        *link = Link { up, digest_interval_ms, digest_at_mono_ms, ..Link::default() };
         if up {
             self.send_hello(now, peer);
         } else {
@@ -49,12 +50,13 @@ impl Node {
     }
 
     pub(super) fn send_hello(&mut self, now: Now, peer: &str) {
+        let mut heard = false;
         if let Some(link) = self.links.get_mut(peer) {
             link.hello_at_mono_ms = now.mono_ms + self.setup.intervals.retry_ms / 2;
+            heard = link.ready;
         }
-        let hello =
-            Hello { cluster: self.setup.cluster, replicas: self.replicas.clone(), versions: self.setup.versions };
-        self.send(peer, &Message::Hello(hello));
+        let (cluster, versions) = (self.setup.cluster, self.setup.versions);
+        self.send(peer, &Message::Hello(Hello { cluster, replicas: self.replicas.clone(), versions, heard }));
     }
 
     pub(super) fn own_row(&self) -> MatrixRow {

@@ -1,5 +1,8 @@
 //! How often nodes tell each other what they have, and links that break.
 
+use std::collections::VecDeque;
+
+use replica::message::Message;
 use replica::{Continuity, Installed, Limits, Meta, RecordKey, Report};
 
 use crate::harness::{Cluster, name};
@@ -72,6 +75,34 @@ fn nodes_do_not_tell_in_one_moment_for_ever() {
     due.dedup();
     // Without jitter all six links would be due together, every fifteen seconds.
     assert!(due.len() > 6, "{due:?}");
+}
+
+/// On a link whose round trip is longer than the time for which a hello is not repeated, answers to hellos would be greetings
+/// again, for ever.
+#[test]
+fn nodes_far_apart_greet_each_other_once() {
+    const ONE_WAY_MS: u64 = 1_500;
+    let mut cluster = Cluster::new(2, Limits::default());
+    cluster.link("node_00", "node_01", false);
+    cluster.link("node_00", "node_01", true);
+    let (mut on_the_way, mut hellos) = (VecDeque::new(), 0);
+    for _ in 0..1_200 {
+        (cluster.now.wall_ms, cluster.now.mono_ms) = (cluster.now.wall_ms + 100, cluster.now.mono_ms + 100);
+        for node in [name(0), name(1)] {
+            cluster.nodes.get_mut(&node).expect("known").handle_timeout(cluster.now);
+            cluster.effects(&node);
+        }
+        for mail in cluster.mail.drain(..) {
+            hellos += usize::from(matches!(Message::from_bytes(&mail.2), Ok(Message::Hello(_))));
+            on_the_way.push_back((cluster.now.mono_ms + ONE_WAY_MS, mail));
+        }
+        while on_the_way.front().is_some_and(|(at, _)| *at <= cluster.now.mono_ms) {
+            let (_, (from, to, bytes)) = on_the_way.pop_front().expect("there is one");
+            cluster.nodes.get_mut(&to).expect("known").handle_message(cluster.now, &from, &bytes);
+        }
+    }
+    assert!(cluster.nodes.values().all(|node| node.peers()[0].is_ready), "they know each other");
+    assert!(hellos <= 4, "{hellos} hellos in two minutes");
 }
 
 /// A cluster whose second node is behind the log of the first, and will need a snapshot of many chunks.

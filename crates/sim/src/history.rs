@@ -30,7 +30,7 @@ use std::rc::Rc;
 
 use crdt::{BatchId, ReplicaId, VersionVector};
 use replica::host::{RowId, RowImage};
-use replica::{Report, Ticket};
+use replica::{Installed, Report, Ticket};
 
 mod batch;
 mod door;
@@ -163,6 +163,13 @@ pub struct NodeLog {
     /// From a loss of store or database until the node's database shows all of its state again. What its clients write
     /// meanwhile, or had written and not drained before, may be drained without naming what it replaced.
     pub recoveries: Vec<(Order, Option<Order>)>,
+    /// From damage found in its store until the state that replaced it is shown. What its clients replace meanwhile, or
+    /// had replaced and not drained before, it may not be able to name.
+    pub damages: Vec<(Order, Option<Order>)>,
+    /// A damaged state was replaced since the last observation that closed [`Self::damages`].
+    is_replaced: bool,
+    /// Another machine was started under its name.
+    pub is_doubled: bool,
     /// When the database answered a Drain.
     pub drains: Vec<Order>,
     /// Batches that it wrote, in order.
@@ -369,6 +376,11 @@ impl History {
     /// A node reported something.
     pub fn reported(&mut self, node: NodeIndex, report: Report) {
         let (order, time_us) = (self.next(), self.time_us);
+        match &report {
+            Report::StoreCorrupt { .. } => self.nodes[node].damages.push((order, None)),
+            Report::SnapshotInstalled { how: Installed::Replaced } => self.nodes[node].is_replaced = true,
+            _ => {}
+        }
         self.reports.push(Reported { order, time_us, node, report });
     }
 
@@ -401,6 +413,11 @@ impl History {
         self.nodes[node].database_restored.push(order);
         self.nodes[node].recoveries.push((order, None));
         dropped.into_iter().for_each(|commit| self.commits[commit].dropped = true);
+    }
+
+    /// A second machine was started under a node's name.
+    pub fn doubled(&mut self, node: NodeIndex) {
+        self.nodes[node].is_doubled = true;
     }
 
     /// The operator signed an epoch record.
@@ -452,6 +469,10 @@ impl History {
         if seen.shown == seen.applied {
             let open = self.nodes[node].recoveries.iter_mut().filter(|(_, until)| until.is_none());
             open.for_each(|(_, until)| *until = Some(order));
+            if core::mem::take(&mut self.nodes[node].is_replaced) {
+                let open = self.nodes[node].damages.iter_mut().filter(|(_, until)| until.is_none());
+                open.for_each(|(_, until)| *until = Some(order));
+            }
         }
         let renew =
             |old: &Rc<Vector>, new: &VersionVector| if old.same(new) { old.clone() } else { Rc::new(new.into()) };

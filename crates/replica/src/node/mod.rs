@@ -40,6 +40,9 @@ pub use inspect::{Gauges, HeldReason, HeldView, PeerView, Unready};
 pub use open::OpenError;
 pub(crate) use sync::rows;
 
+/// What [`Meta::Doubt`] holds beside the host's doubts and a state that is to be replaced: [`Node::is_restored`].
+const RESTORED: u8 = 1 << 4;
+
 /// What a node is told once.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Setup {
@@ -175,7 +178,8 @@ pub struct Node {
     doubt_on_disk: u8,
     /// The state is damaged: it is fetched from peers as a whole.
     rebuild: bool,
-    /// This process was started on a store whose continuity was not proven.
+    /// The continuity of the store was not proven, by this process or by one before it, and since then not every member
+    /// has taken our list of replica ids.
     is_restored: bool,
     /// Until then, or until every reachable member was heard, nothing is written under the last replica id.
     listen_until_mono_ms: Option<u64>,
@@ -304,6 +308,9 @@ impl Node {
         if self.listen_until_mono_ms.is_some_and(|until| now.mono_ms >= until || self.has_heard_everybody()) {
             self.listen_until_mono_ms = None;
         }
+        if self.is_restored && self.has_heard_everybody() {
+            self.is_restored = false;
+        }
         self.worked_at_mono_ms = now.mono_ms;
         self.end_holds(now);
         self.give_snapshots();
@@ -351,7 +358,7 @@ impl Node {
 
     /// What is in doubt, as one byte on disk.
     fn doubt(&self) -> u8 {
-        u8::from(self.rebuild) | self.host_doubt() << 1
+        u8::from(self.rebuild) | self.host_doubt() << 1 | if self.is_restored { RESTORED } else { 0 }
     }
 
     fn flush(&mut self) {

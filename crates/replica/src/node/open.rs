@@ -9,7 +9,7 @@ use crdt::mutant::{Mutant, active};
 use crdt::pack::{Reader, Writer};
 use crdt::{BatchId, Hlc, Key, Keyspace, Object, ReplicaId, VersionVector};
 
-use super::{Continuity, FullMesh, Hold, Node, Setup, Start, blast, clock, collect};
+use super::{Continuity, FullMesh, Hold, Node, RESTORED, Setup, Start, blast, clock, collect};
 use crate::effect::{MintReason, Report};
 use crate::epoch::{Epoch, SignedEpoch};
 use crate::host::{Doubts, Host};
@@ -300,7 +300,7 @@ impl Node {
         self.load_brakes(start.now, core::mem::take(&mut loading.holds));
         let fresh = loading.metas.is_empty();
         let is_unproven = !fresh && start.continuity == Continuity::NotProven;
-        self.is_restored = is_unproven;
+        self.is_restored = is_unproven || doubt & RESTORED != 0;
         // A fresh replica id cannot use a sequence number twice.
         let listens = !fresh && !is_unproven;
         self.listen_until_mono_ms = listens.then(|| start.now.mono_ms + self.setup.intervals.listen_ms);

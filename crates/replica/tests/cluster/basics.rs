@@ -219,6 +219,38 @@ fn a_restored_node_drains_nothing_before_it_hears_a_member() {
     cluster.assert_converged();
 }
 
+/// Restored from a backup that knows nothing of an earlier restore, killed before any member had answered, and started again
+/// on its own store, a node was taken for a second machine under its name, for ever.
+#[test]
+fn a_node_that_was_restored_twice_and_killed_before_it_was_heard_takes_its_ids_over() {
+    let mut cluster = Cluster::new(3, Limits::default());
+    cluster.set(1, "k", "v");
+    cluster.run(3_000);
+    let backup = cluster.disks[&name(1)].clone();
+    cluster.open(1, Continuity::NotProven);
+    cluster.set(1, "k", "second life");
+    cluster.run(3_000);
+    let lived = cluster.nodes[&name(1)].replica();
+    cluster.disks.insert(name(1), backup);
+    for continuity in [Continuity::NotProven, Continuity::Proven] {
+        for peer in [0, 2] {
+            cluster.link(&name(peer), &name(1), false);
+        }
+        cluster.open_alone(1, continuity);
+        cluster.run(3_000);
+    }
+    for peer in [0, 2] {
+        cluster.link(&name(peer), &name(1), true);
+    }
+    cluster.run(5_000);
+    let replicas = cluster.nodes[&name(1)].replicas().to_vec();
+    assert!(replicas.contains(&lived) && replicas.last() != Some(&lived), "{replicas:?}");
+    cluster.set(1, "k", "third life");
+    cluster.run(3_000);
+    cluster.assert_converged();
+    assert_eq!(cluster.shown(0, "k"), Some("third life".into()));
+}
+
 /// Store and database go back to one backup and go on from there; then a backup of the database is put back that was
 /// taken later on the timeline that they left. Its cursor was the number that the node had come to again, so nothing was
 /// noticed.

@@ -96,6 +96,8 @@ pub(crate) struct Cluster {
     pub(crate) now: Now,
     pub(crate) limits: Limits,
     pub(crate) members: usize,
+    /// Processes that were started: each has ids of its own to mint.
+    pub(crate) processes: u128,
 }
 
 pub(crate) fn name(index: usize) -> String {
@@ -126,6 +128,7 @@ impl Cluster {
             now: Now { wall_ms: 1_700_000_000_000, mono_ms: 1 },
             limits,
             members,
+            processes: 0,
         };
         (0..opened).for_each(|index| cluster.open(index, Continuity::Proven));
         cluster
@@ -167,7 +170,8 @@ impl Cluster {
             intervals: Intervals { gc_ms: 5_000, ..Intervals::default() },
             versions: (1, 1),
         };
-        let fresh_replica = ReplicaId((index as u128 + 1) << 100);
+        self.processes += 1;
+        let fresh_replica = ReplicaId((index as u128 + 1) << 100 | self.processes << 64);
         let start = Start { now: self.now, fresh_replica, continuity };
         let disk = self.disks.entry(node.clone()).or_default().clone();
         let records = disk.into_iter().map(|(key, bytes)| {

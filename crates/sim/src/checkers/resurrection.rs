@@ -5,8 +5,10 @@
 //!   values that it reported to have found in the row without knowing whose they are; and nodes whose disk or database
 //!   lost something, because their content must be placed anew.
 //! - A stable cut moves only over what every member of the epoch has applied: what is collected earlier can come back.
+//!   Where two machines have one name, a row of that member may be the other machine's.
 //! - At rest a value that was written once and replaced by somebody who saw it is neither shown nor journaled; a value
-//!   that nobody wrote is not there; a row of which every INSERT was seen by a DELETE is not there.
+//!   that nobody wrote is not there; a row of which every INSERT was seen by a DELETE is not there. Journaled it may be
+//!   where the store of the node that replaced it was damaged.
 //!
 //! Leaves of the door are held to their exact value by [`super::acknowledged`], which reports this invariant too.
 
@@ -19,10 +21,10 @@ use replica::Report;
 use replica::host::RowId;
 
 use super::{Checker, RowContent, Verdict, WorldRead, present, refuse, rescued, show_row};
-use crate::history::{History, NodeIndex, Reported, Vector};
+use crate::history::{History, NodeIndex, Vector};
 use crate::oracle::lives::Lives;
 use crate::oracle::names::{base, is_repaired};
-use crate::oracle::sight::is_excused;
+use crate::oracle::sight::{is_excused, may_not_be_named};
 use crate::oracle::{Oracle, RowLedger, Source, Truth, ValueLedger};
 
 /// See the module's documentation.
@@ -76,7 +78,9 @@ impl Resurrection {
         let Some(members) = history.epochs().get(&epoch) else { return Ok(()) };
         for (replica, seq) in cut.iter().filter(|(replica, seq)| *seq > before.seq(*replica)) {
             let batch = BatchId { replica, seq };
-            let behind = members.iter().find(|member| history.applied_at(**member, batch).is_none());
+            let is_behind =
+                |member: NodeIndex| !history.nodes()[member].is_doubled && history.applied_at(member, batch).is_none();
+            let behind = members.iter().find(|member| is_behind(**member));
             if let Some(member) = behind {
                 let what = format!("the stable cut covers it, but node {member} has never applied it");
                 return refuse(6, Some(node), batch, what);
@@ -97,9 +101,7 @@ impl Resurrection {
 fn unapplied_write(world: &dyn WorldRead, node: NodeIndex, member: NodeIndex, batch: BatchId) -> Option<BatchId> {
     let history = world.history();
     let log = &history.nodes()[member];
-    // Where two nodes have one name, a row may be the other one's, until an operator stops it.
-    let is_doubled = |reported: &Reported| matches!(reported.report, Report::NodeIdCollision { .. });
-    if member == node || !log.store_lost.is_empty() || history.reports().iter().any(is_doubled) {
+    if member == node || !log.store_lost.is_empty() || log.is_doubled {
         return None;
     }
     let replica = log.now.replica;
@@ -221,12 +223,15 @@ fn check_values(
         if world.schema().is_counter(&ledger.row.table, &column) {
             continue;
         }
+        let shown = content.shown.as_ref().and_then(|image| image.get(&column));
+        let shown = shown.map(|value| base(world.schema(), &ledger.row, &column, value));
         for value in values.into_iter().filter(|value| *value != Value::Null) {
+            let is_shown = shown.as_ref() == Some(&value);
             let known = ledger.cells.get(&column).and_then(|cell| cell.values.get(&value));
             let why = match known {
                 None => "nobody wrote it",
                 Some(known) if known.writers.is_empty() => "nobody wrote it",
-                Some(known) if !is_rescued && must_be_gone(history, &ledger.row, known) => {
+                Some(known) if !is_rescued && must_be_gone(history, &ledger.row, known, is_shown) => {
                     "somebody who saw it replaced it"
                 }
                 Some(_) => continue,
@@ -240,9 +245,9 @@ fn check_values(
 
 /// True when the one write of a value was replaced for certain. A value that somebody saved again, or that was issued
 /// again because a disk had lost it, may have been replaced under one dot and live on under another.
-fn must_be_gone(history: &History, row: &RowId, known: &ValueLedger) -> bool {
+fn must_be_gone(history: &History, row: &RowId, known: &ValueLedger, is_shown: bool) -> bool {
     let killed = known.killers.iter().any(|killer| match killer.source {
-        Source::Sql(commit) => !is_excused(history, commit, row),
+        Source::Sql(commit) => !is_excused(history, commit, row) && (is_shown || !may_not_be_named(history, commit)),
         Source::Door(number) => history.doors()[number].acknowledged && !history.doors()[number].void,
     });
     killed && known.writers.len() == 1 && known.carriers.len() <= 1
@@ -282,6 +287,34 @@ mod tests {
         assert_eq!(rest(&stand), Ok(()));
         stand.journal_value(0, &row(1), "title", "w1");
         assert!(rest(&stand).is_err());
+    }
+
+    #[test]
+    fn what_a_damaged_node_replaced_may_stay_in_the_journal_but_is_not_shown() {
+        let run = |is_shown: bool, is_damaged: bool, replaced_first: bool| {
+            let mut stand = replaced();
+            let replaced_it = |stand: &mut Stand| {
+                stand.update(1, &row(1), &[("title", "w3")]);
+            };
+            if replaced_first {
+                replaced_it(&mut stand);
+                stand.drain(1, &[(row(1), "title", "w3")]);
+            }
+            if is_damaged {
+                stand.history.reported(1, Report::StoreCorrupt { records: 1 });
+            }
+            if !replaced_first {
+                replaced_it(&mut stand);
+            }
+            let title = if is_shown { "w2" } else { "w3" };
+            stand.show_everywhere(&row(1), &[("title", title)]);
+            stand.journal_value(0, &row(1), "title", "w2");
+            rest(&stand)
+        };
+        assert_eq!(run(false, true, false), Ok(()));
+        assert!(run(true, true, false).is_err(), "it is shown");
+        assert!(run(false, false, false).is_err(), "nothing was damaged");
+        assert!(run(false, true, true).is_err(), "it had told of it before");
     }
 
     #[test]

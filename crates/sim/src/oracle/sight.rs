@@ -49,6 +49,17 @@ pub fn is_excused(history: &History, commit: CommitId, row: &RowId) -> bool {
         .any(|(from, until)| done.order < until.unwrap_or(Order::MAX) && written.is_none_or(|written| written > *from))
 }
 
+/// True when the store of the node was damaged, and it may not know what the transaction replaced: the state that came
+/// from a peer has it, but the shadow that would say what the database showed is lost, and the row is gone from both.
+pub fn may_not_be_named(history: &History, commit: CommitId) -> bool {
+    let done = &history.commits()[commit];
+    let batches = batches_of(history, commit);
+    let written = batches.iter().filter_map(|batch| history.batch(*batch)).map(|log| log.order).min();
+    let told_after = |from: &Order| written.is_none_or(|written| written > *from);
+    let mut damages = history.nodes()[done.node].damages.iter();
+    damages.any(|(from, until)| done.order < until.unwrap_or(Order::MAX) && told_after(from))
+}
+
 /// True when the node's store went back to before it had drained the transaction, and the database still had its entries, as
 /// in a backup of both: the engine took it for one that it had never told of, and told of it once more, with dots that nobody
 /// had seen.

@@ -46,7 +46,10 @@ impl World {
         let index = self.history.add_node();
         let slot = index as u8 + 1;
         let name = match same_name_as {
-            Some(other) => self.machines[other].name.clone(),
+            Some(other) => {
+                self.history.doubled(other);
+                self.machines[other].name.clone()
+            }
             None => format!("node_{slot:02}"),
         };
         let database = Database::new(self.tables.clone(), slot, self.swarm.snapshot_isolation);

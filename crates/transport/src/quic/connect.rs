@@ -42,10 +42,13 @@ impl Failure {
 /// Dials one member for as long as it is one: whenever there is no link to it.
 pub(super) async fn dial(shared: Arc<Shared>, peer: Peer) {
     let mut failures: u32 = 0;
+    // A node that starts was away, and who has the smaller id may just wait for long before it dials again.
+    let mut second_ms = shared.timing.dial_first_ms.min(shared.timing.dial_second_ms);
     loop {
         shared.registry.wait_without(&peer.node).await;
         if peer.node < shared.node && failures == 0 {
-            sleep(Duration::from_millis(shared.timing.dial_second_ms.into())).await;
+            sleep(Duration::from_millis(second_ms.into())).await;
+            second_ms = shared.timing.dial_second_ms;
             if shared.registry.find(&peer.node).is_some() {
                 continue;
             }
@@ -116,6 +119,10 @@ async fn connect(shared: &Arc<Shared>, peer: &Peer, address: SocketAddr) -> Resu
 
 async fn greet_as_dialler(shared: &Arc<Shared>, peer: &Peer, connection: &Connection) -> Result<(), Failure> {
     check_peer(shared, connection, Some(&peer.node))?;
+    // The other end came first, while this dial waited for it to start: its link is as good, and stays.
+    if shared.registry.find(&peer.node).is_some() {
+        return Err(Failure::ours(Refusal::Duplicate));
+    }
     let (mut send, mut receive) = connection.open_bi().await.map_err(|error| failure_of(&error))?;
     if send.write_all(&PREFACE).await.is_err() {
         return Err(lost(connection));

@@ -63,6 +63,11 @@ if [ "$goal" = test ]; then
     has redis-server || missing="$missing redis-server"
     # Each node of a test has a network namespace of its own, where root is there.
     has ip || missing="$missing iproute2"
+    # A real WordPress in a real database; npm fetches its files.
+    has mariadbd || missing="$missing mariadb-server"
+    has mariadb || missing="$missing mariadb-client"
+    has php && php -m | grep -qx mysqli || missing="$missing php-cli php-mysql"
+    has npm || missing="$missing npm"
 fi
 if [ -n "$missing" ]; then
     # shellcheck disable=SC2086 # A list of package names.

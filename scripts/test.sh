@@ -21,6 +21,7 @@ if [ -n "${CI:-}" ]; then
 fi
 
 stage 'tools' sh scripts/install-tools.sh
+stage 'WordPress' sh scripts/fetch-wordpress.sh
 stage 'format' cargo fmt --all --check
 # The fuzz targets have a lock file of their own, and are built late: what is wrong with it is said here.
 stage 'lock files' sh -c "cargo metadata $locked --format-version 1 >/dev/null &&

@@ -1,6 +1,6 @@
 //! Reading rows by their keys, and one after another.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use crdt::Value;
@@ -41,6 +41,7 @@ pub(super) async fn by_keys(
     rows: &[RowId],
     reading: Reading,
 ) -> Result<BTreeMap<RowId, RowImage>, DatabaseError> {
+    let wanted: BTreeSet<&RowId> = rows.iter().collect();
     let keys: Vec<Vec<Value>> = rows.iter().filter_map(|row| key::decode(&table.key, &row.key)).collect();
     let mut images = BTreeMap::new();
     let mut left = keys.as_slice();
@@ -57,7 +58,7 @@ pub(super) async fn by_keys(
             // SUBTLE: a collation finds `Cafe` for `café`. Only a row with these very bytes is the one that was meant.
             if let Some(found) = to_found(shape, table, row)
                 && found.leaves
-                && rows.contains(&found.row)
+                && wanted.contains(&found.row)
             {
                 images.insert(found.row, found.image);
             }
@@ -84,20 +85,24 @@ pub(super) async fn slice(
 ) -> Result<Slice, DatabaseError> {
     let after = after.and_then(|after| key::decode(&table.key, after));
     let mut values = Vec::new();
-    let mut condition = String::new();
+    // A negative number is no key of ours: without this a slice of them would pass for the end of the table.
+    let sayable = table.key_columns().iter().zip(&table.key).filter(|(_, part)| **part == KeyPart::Number);
+    let mut conditions: Vec<String> = sayable.map(|(column, _)| format!("{} >= 0", quoted(&column.name))).collect();
     if let Some(after) = &after {
         // (a, b) > (x, y), said in a way that every version searches by the index.
+        let mut behind = Vec::new();
         for place in 0..table.key.len() {
-            let _ = write!(condition, "{}(", if place == 0 { " WHERE " } else { " OR " });
+            let mut equal = Vec::new();
             for (column, value) in after.iter().enumerate().take(place + 1) {
                 let relation = if column == place { ">" } else { "=" };
-                let joint = if column == 0 { "" } else { " AND " };
-                let _ = write!(condition, "{joint}{} {relation} ?", ordered(table, column));
+                equal.push(format!("{} {relation} ?", ordered(table, column)));
                 values.push(to_sql(value));
             }
-            condition.push(')');
+            behind.push(format!("({})", equal.join(" AND ")));
         }
+        conditions.push(format!("({})", behind.join(" OR ")));
     }
+    let condition = if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) };
     let order: Vec<String> = (0..table.key.len()).map(|column| ordered(table, column)).collect();
     let statement = format!("{}{condition} ORDER BY {} LIMIT {limit}", select(table), order.join(", "));
     let read: Vec<Row> = connection.exec(statement, Params::Positional(values)).await?;

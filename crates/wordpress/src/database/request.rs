@@ -219,7 +219,8 @@ async fn read_rows(
     Ok(rows)
 }
 
-/// A row that leaves its region from now on takes along what belongs to it, under the entry that tells so.
+/// A row that leaves its region from now on takes along what belongs to it, under the entry that tells so. As updates:
+/// most rows that are inserted never were kept here, and what belongs to them has entries of its own.
 async fn dependents(
     connection: &mut Conn,
     shape: &Shape,

@@ -83,6 +83,58 @@ fn every_change_is_noted_by_its_key() {
 }
 
 #[test]
+fn the_trigger_and_the_catalogue_judge_names_alike() {
+    const PIECES: &[&str] = &[
+        "_transient_",
+        "_site_transient_",
+        ".lock",
+        "_children",
+        "cron",
+        "finished_",
+        "user_count",
+        "x",
+        "%",
+        "_",
+        "|",
+        "*",
+        "é",
+        "T",
+        " ",
+        "auto_update_core_",
+        "recently_edited",
+    ];
+    let server = Server::start();
+    let catalogue = wordpress::Catalogue::core();
+    block_on(async {
+        let _engine = server.installed(SITE).await;
+        let mut site = server.site(SITE).await;
+        sql(&mut site, "DELETE FROM wp_options").await;
+        take(&mut site).await;
+        let mut kept = 0;
+        for first in PIECES {
+            for second in PIECES {
+                for name in
+                    [format!("{first}{second}"), format!("{first}{second}{first}"), format!("a{first}{second}a")]
+                {
+                    let insert = "INSERT IGNORE INTO wp_options (option_name, option_value) VALUES (?, '')";
+                    site.exec_drop(insert, (name.as_str(),)).await.expect("an option");
+                    if site.affected_rows() == 0 {
+                        // To the collation it is one that is there.
+                        continue;
+                    }
+                    let rule = catalogue.name_rule("options", name.as_bytes());
+                    let leaves = rule.is_none_or(|rule| rule.policy.is_replicated());
+                    kept += u32::from(!leaves);
+                    let expected = if leaves { vec![("options", text(&name), INSERT)] } else { Vec::new() };
+                    assert_eq!(take(&mut site).await, noted(&expected), "{name}");
+                }
+            }
+        }
+        assert!(kept > 100, "only {kept} names were kept here");
+    });
+}
+
+#[test]
 fn an_automatic_draft_is_noted_once_it_is_saved() {
     let server = Server::start();
     block_on(async {

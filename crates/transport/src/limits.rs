@@ -52,8 +52,8 @@ pub struct Timing {
     /// Longest wait between two attempts.
     pub dial_max_ms: u32,
     /// Of two members the one with the smaller node id dials. The other one dials too when it has been without a link
-    /// for this long: it has moved to an address that nobody knows yet, or cannot be dialled at all. A node that starts
-    /// waits for [`Self::dial_first_ms`] only.
+    /// for this long: it has moved to an address that nobody knows yet, or cannot be dialled at all. A node that was
+    /// never started before waits for [`Self::dial_first_ms`] only.
     pub dial_second_ms: u32,
     /// How long closing waits for queues to be sent.
     pub drain_ms: u32,

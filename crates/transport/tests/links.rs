@@ -41,7 +41,7 @@ fn config(limits: Limits) -> QuicConfig {
         dial_second_ms: 500,
         drain_ms: 1_000,
     };
-    QuicConfig { limits, timing }
+    QuicConfig { limits, timing, is_new: false }
 }
 
 fn quic(identity: &NodeIdentity, limits: Limits) -> End {

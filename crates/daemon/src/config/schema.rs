@@ -117,7 +117,7 @@ pub const SETTINGS: &[Setting] = &[
         "3000",
         0,
         MINUTE_MS,
-        "The smaller node id dials; the other one too, after so long without a link; a node that starts, after dial_first_ms.",
+        "The smaller node id dials; the other one too, after so long without a link; a node that starts for the first time, after dial_first_ms.",
     ),
     ms("transport.drain_ms", "2000", 0, MINUTE_MS, "How long an orderly end waits until what is queued is sent."),
     bytes(

@@ -233,7 +233,9 @@ fn listen(parts: &Parts, runtime: &Runtime) -> Result<(Quic, transport::Events),
         }
         (Err(error), _) => Err(EngineError::Bind { address: parts.listen, error }),
     };
-    let config = QuicConfig { limits: parts.transport_limits.clone(), timing: parts.transport_timing.clone() };
+    // Not a copy of a node, or a restored one, which would push the node that runs out of its links at once.
+    let is_new = std::fs::read_dir(parts.folder.state()).map_or(true, |mut entries| entries.next().is_none());
+    let config = QuicConfig { limits: parts.transport_limits.clone(), timing: parts.transport_timing.clone(), is_new };
     let _within = runtime.enter();
     Quic::start(&parts.identity.node, bound?, config).map_err(EngineError::Transport)
 }

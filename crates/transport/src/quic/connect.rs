@@ -19,6 +19,7 @@ use super::tls::{self, CloseCode};
 use crate::error::{Refusal, Side};
 use crate::frame::PREFACE;
 use crate::join::JOIN_PATIENCE_MS;
+use crate::limits::Timing;
 use crate::node_id::NodeId;
 use crate::peer::Peer;
 
@@ -42,8 +43,8 @@ impl Failure {
 /// Dials one member for as long as it is one: whenever there is no link to it.
 pub(super) async fn dial(shared: Arc<Shared>, peer: Peer) {
     let mut failures: u32 = 0;
-    // A node that starts was away, and who has the smaller id may just wait for long before it dials again.
-    let mut second_ms = shared.timing.dial_first_ms.min(shared.timing.dial_second_ms);
+    let Timing { dial_first_ms, dial_second_ms, .. } = shared.timing;
+    let mut second_ms = if shared.is_new { dial_first_ms.min(dial_second_ms) } else { dial_second_ms };
     loop {
         shared.registry.wait_without(&peer.node).await;
         if peer.node < shared.node && failures == 0 {

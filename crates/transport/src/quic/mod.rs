@@ -90,6 +90,9 @@ pub struct QuicConfig {
     pub limits: Limits,
     /// Times.
     pub timing: Timing,
+    /// The node was never started before: members with a smaller id do not know of it by themselves and may just wait for
+    /// long, so it dials them too, after [`Timing::dial_first_ms`] the first time.
+    pub is_new: bool,
 }
 
 /// Why a QUIC transport did not start.
@@ -118,6 +121,7 @@ pub(crate) struct Shared {
     node: NodeId,
     limits: Limits,
     timing: Timing,
+    is_new: bool,
     endpoint: Endpoint,
     client: Mutex<quinn::ClientConfig>,
     transport: Arc<TransportConfig>,
@@ -174,6 +178,7 @@ impl Quic {
             node: identity.node().clone(),
             limits: config.limits,
             timing: config.timing,
+            is_new: config.is_new,
             endpoint: endpoint.map_err(StartError::Socket)?,
             client: Mutex::new(client),
             transport,
